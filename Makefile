@@ -1,0 +1,54 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+
+.PHONY: help demo up down status reset test test-full bench lint format lock setup
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup ## Set everything up, deploy the tiny model, print its answer and its benchmark; leave it running.
+	@$(PYTHON) -m sandbox demo
+
+up: setup ## Start Kubernetes, S3 and Airflow on this machine.
+	@$(PYTHON) -m sandbox up
+
+down: setup ## Stop all of it; leave no process, mount, network device or rule of ours.
+	@$(PYTHON) -m sandbox down
+
+status: setup ## Say what runs and how to reach it.
+	@$(PYTHON) -m sandbox status
+
+reset: setup ## Stop all of it and delete its data.
+	@$(PYTHON) -m sandbox reset
+
+test: lint ## Run every test; sets up what it needs. At most 60 minutes on a fresh machine.
+	@$(PYTEST) tests/unit --quiet --exitfirst
+	@$(PYTHON) -m sandbox up
+	@$(PYTEST) -m "not full" --durations=10
+
+test-full: setup ## Run also what takes many rounds: make test-full ROUNDS=20 SEED=1
+	@$(PYTHON) -m sandbox up
+	@$(PYTEST) --durations=10
+
+bench: setup ## Measure Slipway itself: one JSON object for each figure.
+	@$(PYTHON) -m sandbox bench
+
+lint: setup ## Run ruff, mypy and import-linter.
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+format: setup ## Put the code into the house's form.
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+lock: setup ## Write requirements.lock anew from requirements.txt.
+	@.venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_36 --no-emit-index-url \
+		--custom-compile-command "make lock" requirements.txt --output-file requirements.lock
+
+setup: ## Make .venv from requirements.lock and install what is missing; quick when nothing is.
+	@sandbox/bootstrap.sh

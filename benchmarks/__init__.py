@@ -1,0 +1,1 @@
+"""Slipway's own speed, measured beside what people would do without it."""

@@ -1,0 +1,1 @@
+"""What can be served and where: typed records, read from ``include/catalog``."""

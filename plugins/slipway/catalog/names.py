@@ -1,0 +1,24 @@
+"""The one rule that makes object names from the catalog's names."""
+
+from __future__ import annotations
+
+import hashlib
+
+LONGEST_OBJECT_NAME = 40
+
+
+def object_name(name: str) -> str:
+    """Make the name that Kubernetes objects of an endpoint carry.
+
+    Services must be DNS-1035 labels (RFC 1035: letters, digits and dashes, a letter first, 63 at most), while
+    catalog names may have dots and start with a digit. Dots become dashes, a leading digit gets ``m-`` before it,
+    and what is longer than 40 characters is cut and ends in a hash of the whole name, which leaves room for
+    suffixes. Two names can still meet (``a.b`` and ``a-b``): validation refuses such a catalog.
+    """
+    cleaned = name.replace(".", "-")
+    if cleaned[0].isdigit():
+        cleaned = f"m-{cleaned}"
+    if len(cleaned) <= LONGEST_OBJECT_NAME:
+        return cleaned
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{cleaned[: LONGEST_OBJECT_NAME - 9].rstrip('-')}-{digest}"

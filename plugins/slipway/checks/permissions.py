@@ -1,0 +1,229 @@
+"""The one list of what Slipway may do in a cluster: checked before a run, printed when missing, bound in the sandbox.
+
+A rule that is not here is not used; a change of code that needs another right changes this list first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import yaml
+
+from slipway.checks.findings import Finding
+from slipway.checks.subject import Subject, View
+from slipway.cluster.access import Access, can_i
+from slipway.cluster.objects import MANAGED_BY_LABEL, MANAGER, Object
+
+ROLE = "slipway"
+CLUSTER_ROLE = "slipway-read"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Verbs on resources of one API group.
+
+    Attributes:
+        why: what needs it.
+        names: the only objects it is needed for; any when empty.
+        needed: whether the main job fails without it.
+    """
+
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+    why: str
+    group: str = ""
+    names: tuple[str, ...] = ()
+    needed: bool = True
+
+
+SECRETS = Rule(
+    resources=("secrets",),
+    verbs=("get",),
+    why="the checks see that a Secret and its keys are there; pods get their values by reference, Slipway never",
+    needed=False,
+)
+
+NAMESPACE_RULES: tuple[Rule, ...] = (
+    Rule(
+        resources=("pods",),
+        verbs=("create", "get", "list", "watch", "patch", "delete"),
+        why="step pods (KubernetesPodOperator: create, find again, mark as checked, delete), pod dry runs, waiting",
+    ),
+    Rule(resources=("pods/log",), verbs=("get",), why="logs of steps, and the last lines of what crashed"),
+    Rule(
+        resources=("events",),
+        verbs=("list", "watch"),
+        why="why something does not start; KubernetesPodOperator watches them while a pod starts",
+    ),
+    Rule(
+        resources=("persistentvolumeclaims",),
+        verbs=("get", "list", "create", "patch"),
+        why="the volume with the weights; never deleted by a deployment",
+    ),
+    Rule(
+        resources=("configmaps",),
+        verbs=("get", "list", "create", "patch", "delete"),
+        why="a release's inventory and manifests, kept beside the endpoint",
+    ),
+    Rule(
+        resources=("services",),
+        verbs=("get", "list", "create", "patch", "delete"),
+        why="the Service of each release and the published one",
+    ),
+    Rule(
+        group="apps",
+        resources=("statefulsets",),
+        verbs=("get", "list", "create", "patch", "delete"),
+        why="the workload",
+    ),
+    Rule(
+        group="apps",
+        resources=("statefulsets/scale",),
+        verbs=("get", "patch"),
+        why="replicas, apart from an apply",
+    ),
+    Rule(
+        group="coordination.k8s.io",
+        resources=("leases",),
+        verbs=("get", "create", "update"),
+        why="one lock per endpoint",
+    ),
+)
+
+CLUSTER_RULES: tuple[Rule, ...] = (
+    Rule(
+        resources=("nodes", "namespaces", "persistentvolumes"),
+        verbs=("get", "list"),
+        why="capacity, labels and taints of nodes; Pod Security level of a namespace; where a volume lies",
+    ),
+    Rule(
+        resources=("pods",),
+        verbs=("list",),
+        why="what all pods of a node ask for already: free capacity is allocatable less that",
+    ),
+    Rule(
+        group="storage.k8s.io",
+        resources=("storageclasses",),
+        verbs=("get", "list"),
+        why="whether the storage class is there",
+    ),
+    Rule(
+        group="authorization.k8s.io",
+        resources=("selfsubjectaccessreviews",),
+        verbs=("create",),
+        why="asking which of these rights are missing",
+    ),
+)
+
+
+def rbac_yaml(*, user: str, namespace: str, secrets: Sequence[str] = ()) -> str:
+    """Return roles and bindings that give a user exactly what Slipway needs, ready for ``kubectl apply -f -``.
+
+    Args:
+        user: the user's name, as its certificate or token says it.
+        namespace: one namespace with endpoints; further ones get the same Role and RoleBinding.
+        secrets: the only Secrets whose keys may be looked at; with none, no right on Secrets is given at all.
+    """
+    rules = NAMESPACE_RULES
+    if secrets:
+        rules = (*rules, replace(SECRETS, names=tuple(sorted(secrets))))
+    header = "# Written by slipway.checks.permissions.rbac_yaml; change the list there, not here.\n"
+    return header + yaml.safe_dump_all(
+        [
+            role(rules, name=ROLE, namespace=namespace),
+            _binding("Role", name=ROLE, user=user, namespace=namespace),
+            role(CLUSTER_RULES, name=CLUSTER_ROLE, namespace=None),
+            _binding("ClusterRole", name=CLUSTER_ROLE, user=user, namespace=None),
+        ],
+        sort_keys=False,
+        explicit_start=True,
+    )
+
+
+def role(rules: Iterable[Rule], *, name: str, namespace: str | None) -> Object:
+    """Return rules as a Role, or as a ClusterRole when ``namespace`` is None."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role" if namespace else "ClusterRole",
+        "metadata": _metadata(name, namespace),
+        "rules": [
+            {
+                "apiGroups": [rule.group],
+                "resources": list(rule.resources),
+                **({"resourceNames": list(rule.names)} if rule.names else {}),
+                "verbs": list(rule.verbs),
+            }
+            for rule in rules
+        ],
+    }
+
+
+def check_permissions(view: View, subject: Subject) -> list[Finding]:
+    """Find the rules that the connection's user lacks, each printed as a role that is ready to apply."""
+    secrets = replace(SECRETS, names=tuple(secret.name for secret in subject.secrets))
+    mine = (*NAMESPACE_RULES, secrets) if secrets.names else NAMESPACE_RULES
+    scoped: list[tuple[Rule, str | None]] = [(rule, subject.namespace) for rule in mine]
+    scoped += [(rule, None) for rule in CLUSTER_RULES]
+    wanted = {(rule, where): _accesses(rule, where) for rule, where in scoped}
+    allowed = can_i(view.cluster, [access for accesses in wanted.values() for access in accesses])
+    findings = []
+    for (rule, where), accesses in wanted.items():
+        missing = [access for access in accesses if not allowed[access]]
+        if missing:
+            findings.append(_missing(rule, where, missing))
+    if findings:
+        return findings
+    about = f"namespace {subject.namespace}"
+    return [
+        Finding(
+            check="permissions",
+            severity="ok",
+            about=about,
+            reason=f"all {len(allowed)} permissions are there",
+        )
+    ]
+
+
+def _missing(rule: Rule, namespace: str | None, missing: list[Access]) -> Finding:
+    lacking = replace(rule, verbs=tuple(dict.fromkeys(access.verb for access in missing)))
+    name = f"{ROLE}-{rule.resources[0].replace('/', '-')}"
+    return Finding(
+        check="permissions",
+        severity="blocking" if rule.needed else "warning",
+        about=f"namespace {namespace}" if namespace else "the whole cluster",
+        reason=f"may not {', '.join(map(str, missing))} (needed for: {rule.why})",
+        remedy="Apply this and bind it to the connection's user:\n"
+        + yaml.safe_dump(role([lacking], name=name, namespace=namespace), sort_keys=False).rstrip(),
+    )
+
+
+def _accesses(rule: Rule, namespace: str | None) -> list[Access]:
+    return [
+        Access(
+            verb=verb,
+            group=rule.group,
+            resource=resource.partition("/")[0],
+            subresource=resource.partition("/")[2],
+            namespace=namespace,
+            name=name,
+        )
+        for resource in rule.resources
+        for verb in rule.verbs
+        for name in (rule.names or (None,))
+    ]
+
+
+def _binding(kind: str, *, name: str, user: str, namespace: str | None) -> Object:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": f"{kind}Binding",
+        "metadata": _metadata(name, namespace),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }
+
+
+def _metadata(name: str, namespace: str | None) -> Object:
+    place = {"namespace": namespace} if namespace else {}
+    return {"name": name, **place, "labels": {MANAGED_BY_LABEL: MANAGER}}

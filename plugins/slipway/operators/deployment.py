@@ -1,0 +1,136 @@
+"""The jobs, as functions that DAG files call: each builds one DAG from the steps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param, chain, task_group
+
+from slipway.catalog.read import Catalog, read_catalog
+from slipway.manifests.plan import Overrides
+from slipway.operators.deploy_steps import ApplyOperator, CheckOperator, PublishOperator, WaitOperator
+from slipway.operators.lock import LockOperator
+from slipway.operators.nightly import ChooseOperator, UnlockOperator
+from slipway.operators.pod_steps import DownloadOperator, MeasureOperator, ProbeOperator
+from slipway.operators.record import RecordOperator
+from slipway.operators.resolve import ResolveOperator
+
+RETRIES: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=5)}
+
+
+def deployment_dag(*, dag_id: str, doc_md: str, again: bool) -> DAG:
+    """Build ``deploy_endpoint`` or ``redeploy_endpoint``: the same steps, another way to resolve.
+
+    There is no dagrun_timeout: it would skip the teardown that returns to the last good release.
+
+    Args:
+        dag_id: the DAG's id.
+        doc_md: what people read above the form.
+        again: start from what the last good release deployed.
+    """
+    catalog = read_catalog()
+    dag = DAG(
+        dag_id=dag_id,
+        doc_md=doc_md,
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=16,
+        params=deployment_params(catalog),
+        default_args={**RETRIES, "owner": "slipway"},
+        tags=["slipway", "release"],
+    )
+    with dag:
+        resolve = ResolveOperator(
+            task_id="resolve",
+            endpoint="{{ params.endpoint }}",
+            overrides="{{ params.overrides | tojson }}",
+            reason="{{ params.reason or '' }}",
+            again=again,
+        )
+        release = resolve.output
+        lock = LockOperator(task_id="lock", release=release)
+        record = RecordOperator(task_id="record", release=release)
+        chain(
+            lock,
+            CheckOperator(task_id="check", release=release),
+            DownloadOperator(
+                task_id="download", release=release, deadline=timedelta(hours=24), deferrable=True
+            ),
+            ApplyOperator(task_id="apply", release=release),
+            WaitOperator(task_id="wait", release=release),
+            ProbeOperator(task_id="probe", release=release, through="release"),
+            PublishOperator(task_id="publish", release=release),
+            ProbeOperator(task_id="probe_published", release=release, through="published"),
+            MeasureOperator(task_id="measure", release=release, deferrable=True),
+            record,
+        )
+        record.as_teardown(setups=lock, on_failure_fail_dagrun=True)
+    return dag
+
+
+def deployment_params(catalog: Catalog) -> dict[str, Param]:
+    """The form of a deployment. Airflow checks values against it before a run exists."""
+    overrides = Overrides.model_json_schema()
+    return {
+        "endpoint": Param(
+            type="string",
+            enum=sorted(catalog.endpoints) or [""],
+            title="Endpoint",
+            description_md="What to deploy; `include/catalog/endpoints` has one file for each.",
+        ),
+        "reason": Param(
+            "",
+            type=["null", "string"],
+            maxLength=500,
+            title="Reason",
+            description_md="Why, for the history.",
+        ),
+        "overrides": Param(
+            {},
+            type=["null", "object"],
+            properties=overrides["properties"],
+            additionalProperties=False,
+            title="Overrides",
+            section="Overrides",
+            description_md="What this run changes, as JSON: "
+            "`image`, `args`, `replicas`, `context_length`, `source`, `revision`.",
+        ),
+    }
+
+
+def nightly_benchmark_dag(*, dag_id: str, doc_md: str, schedule: str) -> DAG:
+    """Build ``nightly_benchmark``: every endpoint that serves and asks for it is measured, one at a time."""
+    dag = DAG(
+        dag_id=dag_id,
+        doc_md=doc_md,
+        schedule=schedule,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        params={
+            "endpoints": Param(
+                [],
+                type=["null", "array"],
+                items={"type": "string"},
+                title="Endpoints",
+                description_md="Only these; empty means every endpoint whose record says `nightly: true`.",
+            )
+        },
+        default_args={**RETRIES, "owner": "slipway"},
+        tags=["slipway", "benchmark"],
+    )
+    with dag:
+        choose = ChooseOperator(task_id="choose", endpoints="{{ params.endpoints | tojson }}")
+
+        @task_group(group_id="endpoint")
+        def measured(release: Any) -> None:
+            lock = LockOperator(task_id="lock", release=release, finished=True)
+            measure = MeasureOperator(task_id="measure", release=release, deferrable=True, finished=True)
+            unlock = UnlockOperator(task_id="unlock", release=release)
+            chain(lock, measure, unlock)
+            unlock.as_teardown(setups=lock)
+
+        measured.expand(release=choose.output)
+    return dag

@@ -1,0 +1,97 @@
+"""Taking and giving back an endpoint's lock, in order of arrival."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Connection
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from slipway.errors import LockError
+from slipway.operators.connections import open_cluster
+from slipway.operators.steps import LOCK_MARGIN_SECONDS, Step, Work, lock_holder, one_line_failures
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+LOCK_SECONDS = 600 + LOCK_MARGIN_SECONDS
+
+
+class LockTrigger(BaseTrigger):
+    """Wait until the lock of an endpoint is this run's. Carries a connection id, never a kubeconfig."""
+
+    def __init__(self, *, connection: str, namespace: str, endpoint_object: str, holder: str) -> None:
+        super().__init__()
+        self.connection, self.namespace = connection, namespace
+        self.endpoint_object, self.holder = endpoint_object, holder
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """What Airflow stores to start the trigger again after a restart."""
+        keys = ("connection", "namespace", "endpoint_object", "holder")
+        return f"{type(self).__module__}.{type(self).__name__}", {key: getattr(self, key) for key in keys}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Ask every two seconds; asking also keeps this run's place in the queue."""
+        from slipway.cluster import lease
+
+        extra = (await Connection.async_get(self.connection)).extra_dejson
+        cluster = await asyncio.to_thread(open_cluster, self.connection, extra)
+        while True:
+            fencing = await asyncio.to_thread(
+                lease.acquire,
+                cluster,
+                namespace=self.namespace,
+                endpoint_object=self.endpoint_object,
+                holder=self.holder,
+                seconds=LOCK_SECONDS,
+            )
+            if fencing is not None:
+                yield TriggerEvent({"fencing": fencing})
+                return
+            await asyncio.sleep(2)
+
+
+class LockOperator(Step):
+    """Take the endpoint's lock; wait deferred, without a worker, while another run holds it."""
+
+    takes_lock = True
+
+    def work(self, work: Work, context: Context) -> Any:
+        """Take the lock or defer until it is free."""
+        from slipway.cluster import lease
+
+        holder = lock_holder(context)
+        fencing = lease.acquire(
+            work.cluster(),
+            namespace=work.plan.namespace,
+            endpoint_object=work.plan.object_name,
+            holder=holder,
+            seconds=LOCK_SECONDS,
+        )
+        if fencing is None:
+            self.log.info("another run holds the lock of %s; waiting in order of arrival", work.plan.endpoint)
+            trigger = LockTrigger(
+                connection=work.plan.connection,
+                namespace=work.plan.namespace,
+                endpoint_object=work.plan.object_name,
+                holder=holder,
+            )
+            timeout = self.execution_timeout or timedelta(hours=12)
+            self.defer(trigger=trigger, method_name="resume", timeout=timeout)
+        return self._locked(work, fencing)
+
+    def resume(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on after the wait."""
+        with one_line_failures(context, self.release):
+            work = self.open(context)
+            return self._locked(work, event["fencing"])
+
+    def _locked(self, work: Work, fencing: int | None) -> None:
+        if fencing is None:
+            raise LockError("the endpoint's lock could not be taken", about=work.plan.endpoint)
+        if not self.finished:
+            work.history.set_fencing(work.release.id, fencing)
+        self.log.info("the lock of %s is this run's (fencing number %s)", work.plan.endpoint, fencing)

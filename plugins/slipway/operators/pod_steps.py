@@ -1,0 +1,172 @@
+"""The steps that run in pods: download, probe, measure."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from slipway.manifests.plan import WEIGHTS_MOUNT, Plan, Weights
+from slipway.manifests.render import service_url
+from slipway.operators.pods import StepPod, StepPodOperator
+from slipway.operators.steps import Work
+from slipway.pods import parse_result
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class DownloadOperator(StepPodOperator):
+    """Bring the weights into their volume; a second run moves zero bytes."""
+
+    def before(self, work: Work) -> None:
+        """Make sure that the claim is there; with WaitForFirstConsumer this pod is its first consumer."""
+        from slipway.cluster.apply import apply
+
+        apply(work.cluster(), work.rendered.stages["storage"])
+
+    def pod_of(self, work: Work) -> StepPod:
+        """The pod that fetches into the volume."""
+        weights = work.plan.weights
+        store = weights.object_store
+        order: dict[str, Any] = {
+            "source": source_of(weights),
+            "expected_bytes": weights.bytes,
+            "destination": f"{WEIGHTS_MOUNT}/{weights.path}",
+        }
+        if store is not None:
+            order["s3"] = {
+                "endpoint_url": store.endpoint,
+                "region": store.region,
+                "addressing": store.addressing,
+            }
+        return StepPod(
+            name="download",
+            module="slipway.weights",
+            order=json.dumps(order),
+            image=work.plan.tools_image,
+            memory="1Gi",
+            secret=store.secret if store else None,
+            weights_mount=WEIGHTS_MOUNT,
+            weights_read_only=False,
+        )
+
+    def done(self, work: Work, message: str, context: Context) -> None:
+        """Note on the release what was really downloaded."""
+        from slipway.weights.orders import FetchResult
+
+        result = parse_result(message, FetchResult)
+        work.history.set_weights(work.release.id, source=result.source, digest=result.manifest_digest)
+        self.log.info(
+            "%d files, %d bytes (%d fetched, %d reused) in %.1f s; verified: %s",
+            result.files,
+            result.bytes_total,
+            result.bytes_fetched,
+            result.bytes_reused,
+            result.seconds,
+            result.verified,
+        )
+
+
+class ProbeOperator(StepPodOperator):
+    """Ask the endpoint as a client would, from inside the cluster.
+
+    Args:
+        through: ``release`` for the Service of this release alone, ``published`` for the one that clients use.
+    """
+
+    def __init__(self, *, through: Literal["release", "published"], **kwargs: Any) -> None:
+        super().__init__(deadline=timedelta(minutes=10), **kwargs)
+        self.through = through
+
+    def pod_of(self, work: Work) -> StepPod:
+        """The pod that asks."""
+        plan = work.plan
+        release = work.rendered.release if self.through == "release" else None
+        order = {
+            "base_url": service_url(plan, release=release),
+            "served_name": plan.served_name,
+            "task": plan.server.task,
+            "health_path": plan.server.health_path,
+            "metrics_path": plan.server.metrics_path,
+            "expect_api_key": plan.api_key is not None,
+        }
+        return StepPod(
+            name=f"probe-{self.through}",
+            module="slipway.probes",
+            order=json.dumps(order),
+            image=plan.tools_image,
+            memory="256Mi",
+            api_key=plan.api_key.model_dump() if plan.api_key else None,
+        )
+
+    def done(self, work: Work, message: str, context: Context) -> None:
+        """Store what the probe saw."""
+        from slipway.probes.orders import ProbeResult
+
+        result = parse_result(message, ProbeResult)
+        work.history.record_probe(
+            work.release.id, through=self.through, result=result.model_dump(mode="json")
+        )
+        for step in result.steps:
+            self.log.info("%-12s %6.2f s  %s", step.name, step.seconds, step.detail)
+        self.log.info("answer: %s", result.answer)
+
+
+class MeasureOperator(StepPodOperator):
+    """Run the endpoint's workload by vLLM's own benchmark client and keep its result unmodified."""
+
+    def pod_of(self, work: Work) -> StepPod | None:
+        """The client's pod: the serving image, which has the client, with this package copied in; no card."""
+        plan = work.plan
+        if plan.workload is None:
+            self.log.info("the endpoint names no workload: nothing to measure")
+            return None
+        return StepPod(
+            name="measure",
+            module="slipway.benchmark",
+            order=json.dumps(benchmark_order(plan, service_url(plan, release=work.rendered.release))),
+            image=plan.server.image,
+            cpu="250m",
+            memory="3Gi",
+            code_from_tools=True,
+            api_key=plan.api_key.model_dump() if plan.api_key else None,
+            weights_mount=WEIGHTS_MOUNT,
+        )
+
+    def done(self, work: Work, message: str, context: Context) -> None:
+        """Keep the raw JSON and its figures."""
+        from slipway.benchmark.orders import BenchmarkResult
+        from slipway.benchmark.table import format_table
+        from slipway.releases.artifacts import Artifacts
+
+        raw = parse_result(message, BenchmarkResult).raw
+        workload = work.plan.workload
+        assert workload is not None  # pod_of gave a pod
+        name = f"benchmarks/{work.plan.object_name}/{work.release.number}-{context['ti'].id}.json"
+        reference = Artifacts.open().put(name, json.dumps(raw, indent=1).encode())
+        work.history.record_benchmark(
+            work.release.id, workload=workload.name, raw=raw, raw_reference=reference
+        )
+        for line in format_table(raw).splitlines():
+            self.log.info("%s", line)
+
+
+def source_of(weights: Weights) -> str:
+    """The source as a fetch order names it: a hub's revision is part of it, a prefix in a bucket has none."""
+    if weights.revision and weights.source.startswith("modelscope://"):
+        return f"{weights.source}?revision={weights.revision}"
+    return weights.source
+
+
+def benchmark_order(plan: Plan, base_url: str) -> dict[str, Any]:
+    """The order of a benchmark pod."""
+    assert plan.workload is not None  # the caller looked
+    workload = plan.workload.model_dump(mode="json", exclude={"timeout_seconds"})
+    return {
+        "base_url": base_url,
+        "served_name": plan.served_name,
+        "tokenizer": f"{WEIGHTS_MOUNT}/{plan.weights.path}",
+        "workload": workload,
+        "timeout_seconds": plan.workload.timeout_seconds,
+    }

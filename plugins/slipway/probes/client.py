@@ -1,0 +1,166 @@
+"""Requests to an endpoint, with retries while it starts and errors that say what the server said.
+
+The environment's proxy settings are not used: a Service of the cluster is reached directly or not at all, and
+a proxy's error page must not pass for the endpoint's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import httpx
+
+from slipway.errors import ProbeError, bounded
+
+T = TypeVar("T")
+
+_RETRY_SECONDS = 1.0
+_STARTING = {408, 425, 429, 500, 502, 503, 504}
+
+
+class UnavailableError(Exception):
+    """A refusal that a server that is starting gives too: worth another try until the deadline."""
+
+    def __init__(self, why: str, *, status: int | None = None) -> None:
+        super().__init__(why)
+        self.why, self.status = why, status
+
+
+class Client:
+    """One endpoint, one key, one deadline.
+
+    Args:
+        api_key: sent as a bearer token; never part of an error.
+        deadline: the monotonic time until which a step is tried again.
+        sleep: for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str | None,
+        request_seconds: float,
+        deadline: float,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.base_url, self._key, self._deadline, self._sleep = base_url, api_key, deadline, sleep
+        timeout = httpx.Timeout(request_seconds, connect=min(10.0, request_seconds))
+        self._http = httpx.Client(base_url=base_url, timeout=timeout, trust_env=False, follow_redirects=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def until_deadline(self, step: str, try_once: Callable[[], T]) -> T:
+        """Call until it doesn't raise ``UnavailableError``; then the last refusal becomes the error.
+
+        Raises:
+            ProbeError: the deadline has passed, or ``try_once`` raised it.
+        """
+        while True:
+            try:
+                return try_once()
+            except UnavailableError as error:
+                if time.monotonic() + _RETRY_SECONDS > self._deadline:
+                    raise self.error(
+                        step,
+                        why=error.why,
+                        remedy="look at the pod's log and events: is the runtime still loading?",
+                    ) from error
+                self._sleep(_RETRY_SECONDS)
+
+    def get(self, path: str, *, key: str | None = None) -> httpx.Response:
+        """Ask once; a refused connection and the statuses of a starting server raise ``UnavailableError``."""
+        return self._send("GET", path, None, key=key)
+
+    def post(self, path: str, body: dict[str, Any], *, key: str | None = None) -> httpx.Response:
+        """Send JSON once; see ``get``."""
+        return self._send("POST", path, body, key=key)
+
+    def stream(self, path: str, body: dict[str, Any]) -> Iterator[str]:
+        """Send JSON and yield the data of each server-sent event as it comes.
+
+        Raises:
+            UnavailableError: as ``get``; also when the connection breaks before the end.
+            RefusedError: any other status than 200.
+        """
+        try:
+            with self._http.stream("POST", path, json=body, headers=self._headers(None)) as answer:
+                if answer.status_code != httpx.codes.OK:
+                    answer.read()
+                    _raise_for(answer)
+                for line in answer.iter_lines():
+                    if line.startswith("data:"):
+                        yield line[5:].strip()
+        except httpx.HTTPError as error:
+            raise UnavailableError(_describe(error)) from error
+
+    def error(
+        self, step: str, *, path: str = "", status: int | None = None, why: str = "", remedy: str = ""
+    ) -> ProbeError:
+        """Make the error of a step, with the address and the status."""
+        about = f"{self.base_url}{path}" + (f", status {status}" if status is not None else "")
+        return ProbeError(f"the endpoint failed at the step '{step}'", about=about, why=why, remedy=remedy)
+
+    def _send(
+        self, method: str, path: str, body: dict[str, Any] | None, *, key: str | None
+    ) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, json=body, headers=self._headers(key))
+        except httpx.HTTPError as error:
+            raise UnavailableError(_describe(error)) from error
+        if answer.status_code in _STARTING:
+            raise UnavailableError(
+                f"status {answer.status_code}: {server_message(answer)}", status=answer.status_code
+            )
+        return answer
+
+    def _headers(self, key: str | None) -> dict[str, str]:
+        value = key if key is not None else self._key
+        return {"Authorization": f"Bearer {value}"} if value else {}
+
+
+class RefusedError(Exception):
+    """An answer that no further try will change."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+def _raise_for(answer: httpx.Response) -> None:
+    message = server_message(answer)
+    if answer.status_code in _STARTING:
+        raise UnavailableError(f"status {answer.status_code}: {message}", status=answer.status_code)
+    raise RefusedError(answer.status_code, message)
+
+
+def server_message(answer: httpx.Response) -> str:
+    """The server's own words: the message of an OpenAI error, or the start of the text."""
+    text = answer.text
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return bounded(text, limit=200) or "no message"
+    if isinstance(content, dict):
+        found = content.get("error", content)
+        if isinstance(found, dict):
+            found = found.get("message") or found.get("detail") or found
+        return bounded(str(found), limit=200)
+    return bounded(text, limit=200)
+
+
+def _describe(error: httpx.HTTPError) -> str:
+    kinds = {
+        httpx.ConnectTimeout: "no answer to the connection",
+        httpx.ConnectError: "the connection was refused or the name is unknown",
+        httpx.ReadTimeout: "no answer in time",
+        httpx.RemoteProtocolError: "the server closed the connection",
+        httpx.ReadError: "the connection broke",
+    }
+    words = next((text for kind, text in kinds.items() if isinstance(error, kind)), type(error).__name__)
+    return bounded(f"{words} ({error})" if str(error) else words, limit=200)

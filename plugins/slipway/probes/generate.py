@@ -1,0 +1,74 @@
+"""The steps that make the model work: a completion, an embedding, and what is sent again at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from slipway.errors import bounded
+from slipway.probes.client import UnavailableError
+from slipway.probes.shared import LONGEST_ANSWER, Run, demand_ok, died, is_down, not_understood
+
+PROMPT = "A slipway is a ramp on the shore by which ships"
+TOKENS = 32
+
+
+def completion(run: Run) -> str:
+    """Ask for a completion; text or at least one token counts."""
+    body = {"model": run.order.served_name, "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
+    answer = first_request("completion", "/v1/completions", body, run=run)
+    text, tokens = completion_text(answer, run=run)
+    run.answer = run.answer or bounded(text, limit=LONGEST_ANSWER)
+    return f"{tokens} tokens"
+
+
+def embedding(run: Run) -> str:
+    """Ask for an embedding; a vector that is not all zeros counts."""
+    body = {"model": run.order.served_name, "input": PROMPT}
+    answer = first_request("embedding", "/v1/embeddings", body, run=run)
+    try:
+        vector = answer.json()["data"][0]["embedding"]
+        length = len(vector)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise not_understood("embedding", "/v1/embeddings", answer, run=run) from error
+    if not length or not any(vector):
+        raise run.client.error("embedding", path="/v1/embeddings", why="the vector is empty or all zeros")
+    return f"{length} dimensions"
+
+
+def first_request(step: str, path: str, body: dict[str, Any], *, run: Run) -> httpx.Response:
+    """Send what makes the model work; tell a server that dies at it from one that is starting."""
+
+    def once() -> httpx.Response:
+        try:
+            return run.client.post(path, body)
+        except UnavailableError as error:
+            if run.was_healthy and is_down(run):
+                raise died(step, path=path, why=error.why, run=run) from error
+            raise
+
+    answer = run.client.until_deadline(step, once)
+    demand_ok(step, answer, path=path, run=run)
+    run.first_request_done = True
+    return answer
+
+
+def completion_text(answer: httpx.Response, *, run: Run) -> tuple[str, int]:
+    """The text and the number of tokens of a completion."""
+    path = "/v1/completions"
+    try:
+        content = answer.json()
+        text = str(content["choices"][0].get("text") or "")
+        tokens = int((content.get("usage") or {}).get("completion_tokens") or 0)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise not_understood("completion", path, answer, run=run) from error
+    if not text.strip() and tokens < 1:
+        raise run.client.error(
+            "completion",
+            path=path,
+            status=answer.status_code,
+            why="the answer has no text and no tokens",
+            remedy="look at the runtime's log for this request",
+        )
+    return text, tokens

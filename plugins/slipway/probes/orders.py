@@ -1,0 +1,66 @@
+"""The order to prove that an endpoint serves, and what the proof showed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class ProbeOrder(BaseModel):
+    """Prove that an endpoint answers as a client would have it; the API key comes from ``SLIPWAY_API_KEY``.
+
+    Attributes:
+        base_url: ``http://service.namespace.svc:port``, without ``/v1``.
+        served_name: the name that clients put into ``model``.
+        task: what the model is for; it decides which requests are sent.
+        health_path: answers 200 when the runtime is up.
+        metrics_path: Prometheus text, or None where the runtime has none.
+        deadline_seconds: for all steps together; a starting server is asked again until then.
+        request_seconds: for one request; for a streamed one, between two pieces.
+        expect_api_key: whether the endpoint must refuse a wrong key.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str
+    served_name: str
+    task: Literal["chat", "completion", "embedding"] = "chat"
+    health_path: str = "/health"
+    metrics_path: str | None = "/metrics"
+    deadline_seconds: float = Field(default=120, gt=0)
+    request_seconds: float = Field(default=60, gt=0)
+    expect_api_key: bool = True
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/").removesuffix("/v1")
+
+
+class ProbeStep(BaseModel):
+    """One step that succeeded, its time (retries included) and what was seen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    seconds: float
+    detail: str
+
+
+class ProbeResult(BaseModel):
+    """An endpoint that serves.
+
+    Attributes:
+        ttft_seconds: from sending the streamed request to its first piece with text; None for embeddings.
+        answer: the streamed answer, or the completion's text, bounded.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: list[ProbeStep]
+    ttft_seconds: float | None
+    answer: str
+    served_names: list[str]

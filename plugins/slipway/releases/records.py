@@ -1,0 +1,183 @@
+"""What the history hands out: frozen records, so that nobody changes a release but through the history."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal, Protocol
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+Status = Literal["pending", "good", "failed", "superseded", "broken"]
+
+PENDING: Status = "pending"
+GOOD: Status = "good"
+FAILED: Status = "failed"
+SUPERSEDED: Status = "superseded"
+BROKEN: Status = "broken"
+
+LEGAL_CHANGES: dict[Status, frozenset[Status]] = {
+    PENDING: frozenset({GOOD, FAILED, BROKEN}),
+    GOOD: frozenset({SUPERSEDED}),
+    FAILED: frozenset(),
+    SUPERSEDED: frozenset(),
+    BROKEN: frozenset(),
+}
+"""What a release may become. A finished release never goes back: another try is another release."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Release(_Record):
+    """One rendered version of an endpoint, with its outcome.
+
+    Attributes:
+        id: the key in this history; another history may give the same release another one.
+        number: counts the endpoint's releases from 1.
+        run_id: the run that made it; one run makes one release of an endpoint.
+        label: what the pods of this release carry as ``slipway.io/release``.
+        digest: sha256 of ``objects``.
+        plan_digest: sha256 of ``plan`` as canonical JSON.
+        objects: the rendered objects, byte for byte as they were when the release was planned.
+        images: references of all images, as digests where there is a registry.
+        weights_digest: digest of the manifest of the weights; None until they were downloaded.
+        fencing: the lock's fencing number; None while the run held no lock and so has changed nothing.
+        failure: why it failed; on a pending release, the first thing that went wrong.
+    """
+
+    id: int
+    endpoint: str
+    number: int
+    run_id: str
+    cluster: str
+    namespace: str
+    status: Status
+    label: str
+    digest: str
+    plan_digest: str
+    plan: dict[str, Any]
+    overrides: dict[str, Any]
+    objects: bytes
+    images: list[str]
+    weights_source: str
+    weights_digest: str | None = None
+    reason: str = ""
+    actor: str = ""
+    fencing: int | None = None
+    failure: str | None = None
+    created_at: AwareDatetime
+    finished_at: AwareDatetime | None = None
+
+    @property
+    def title(self) -> str:
+        """How messages name it."""
+        return f"release {self.number}"
+
+    def has_its_objects(self) -> bool:
+        """Whether ``objects`` are the bytes that ``digest`` was taken of: others must never be applied."""
+        return hashlib.sha256(self.objects).hexdigest() == self.digest
+
+
+class ProbeRecord(_Record):
+    """One successful probe.
+
+    Attributes:
+        through: ``release`` or ``published``: the Service that it went through.
+        answer: what the model said.
+        result: the probe's whole result.
+    """
+
+    id: int
+    release_id: int
+    through: str
+    answer: str
+    result: dict[str, Any]
+    created_at: AwareDatetime
+
+
+class Figures(_Record):
+    """The figures of a benchmark that are compared over time, in vLLM's words and units.
+
+    A latency that the client did not report is None, never 0. Percentiles at 50 and 99, and the mean, of time to
+    first token, time per output token, inter-token latency and end-to-end latency, in milliseconds.
+    """
+
+    duration: float | None = None
+    completed: int
+    failed: int
+    total_input_tokens: int | None = None
+    total_output_tokens: int | None = None
+    request_throughput: float | None = None
+    request_goodput: float | None = None
+    output_throughput: float | None = None
+    total_token_throughput: float | None = None
+    mean_ttft_ms: float | None = None
+    p50_ttft_ms: float | None = None
+    p99_ttft_ms: float | None = None
+    mean_tpot_ms: float | None = None
+    p50_tpot_ms: float | None = None
+    p99_tpot_ms: float | None = None
+    mean_itl_ms: float | None = None
+    p50_itl_ms: float | None = None
+    p99_itl_ms: float | None = None
+    mean_e2el_ms: float | None = None
+    p50_e2el_ms: float | None = None
+    p99_e2el_ms: float | None = None
+
+
+class BenchmarkRecord(_Record):
+    """One benchmark of a release.
+
+    Attributes:
+        valid: whether it may be compared: every request completed and every figure is a number.
+        figures: the canonical figures.
+        raw: the client's JSON without its lists, which have an entry for each request.
+        raw_reference: where the unmodified JSON lies in the artefact store.
+    """
+
+    id: int
+    release_id: int
+    workload: str
+    valid: bool
+    figures: Figures
+    raw: dict[str, Any]
+    raw_reference: str
+    created_at: AwareDatetime
+
+
+class FindingRecord(_Record):
+    """What a check found before the release changed anything."""
+
+    id: int
+    release_id: int
+    check: str
+    severity: str
+    about: str
+    reason: str
+    remedy: str
+    created_at: AwareDatetime
+
+
+class FindingLike(Protocol):
+    """What the history needs of a finding; the checks have the record, and neither package imports the other."""
+
+    @property
+    def check(self) -> str:
+        """The check's id."""
+
+    @property
+    def severity(self) -> str:
+        """How much it matters."""
+
+    @property
+    def about(self) -> str:
+        """The object."""
+
+    @property
+    def reason(self) -> str:
+        """What was found."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""

