@@ -1,4 +1,4 @@
-"""Deploy an endpoint: from the catalog to a proven, published, measured release."""
+"""Airflow DAG. Deploy an endpoint: from the catalog to a proven, published, measured release."""
 
 from slipway.operators.deployment import deployment_dag
 

@@ -1,4 +1,4 @@
-"""Measure every serving endpoint at night, by vLLM's own benchmark client."""
+"""Airflow DAG. Measure every serving endpoint at night, by vLLM's own benchmark client."""
 
 from slipway.operators.deployment import nightly_benchmark_dag
 

@@ -1,4 +1,4 @@
-"""Redeploy an endpoint: what its last good release deployed, with what the run changes about it."""
+"""Airflow DAG. Redeploy an endpoint: what its last good release deployed, with what the run changes about it."""
 
 from slipway.operators.deployment import deployment_dag
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from sandbox import commands, settings
-from sandbox.errors import SandboxError
+from sandbox.errors import FAILURE, SandboxError
 
 INTERRUPTED = 130
 
@@ -24,10 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SandboxError as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return error.status
+    except BrokenPipeError:
+        os._exit(FAILURE)  # whoever read the output has gone; nobody is left to tell
     except KeyboardInterrupt:
         commands.stop_all()
-        print(f"\nsandbox: interrupted; `make {options.command}` goes on from here", file=sys.stderr, flush=True)
+        print(
+            f"\nsandbox: interrupted; `make {options.command}` goes on from here", file=sys.stderr, flush=True
+        )
         os._exit(INTERRUPTED)  # threads of a build would otherwise be waited for
+    except Exception as error:
+        if os.environ.get("SLIPWAY_DEBUG"):
+            raise
+        text = " ".join(str(error).split())[:400]
+        print(f"sandbox: {text or type(error).__name__} (SLIPWAY_DEBUG=1 shows where)", file=sys.stderr)
+        return int(getattr(error, "exit_status", FAILURE))
 
 
 def _run(options: argparse.Namespace) -> int:

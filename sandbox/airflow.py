@@ -66,7 +66,9 @@ def start(config: Settings) -> None:
         for name in SERVICES:
             supervisor.require_running(config, name)
         if time.monotonic() > deadline:
-            raise SandboxError(f"Airflow is not healthy after {START_SECONDS} s: {', '.join(sick)}; see {config.logs}")
+            raise SandboxError(
+                f"Airflow is not healthy after {START_SECONDS} s: {', '.join(sick)}; see {config.logs}"
+            )
         time.sleep(0.3)
     say("airflow ready")
 
@@ -74,7 +76,8 @@ def start(config: Settings) -> None:
 def is_running(config: Settings) -> bool:
     """Whether our own API server holds its port."""
     return any(
-        part.name == "airflow-api-server" and part.state in {"RUNNING", "STARTING"} for part in supervisor.parts(config)
+        part.name == "airflow-api-server" and part.state in {"RUNNING", "STARTING"}
+        for part in supervisor.parts(config)
     )
 
 
@@ -119,6 +122,8 @@ def airflow_environment(config: Settings | None = None) -> dict[str, str]:
     environment = {f"AIRFLOW__{name}": value for name, value in options.items()}
     environment |= {
         "AIRFLOW_HOME": str(home),
+        # Airflow renames its processes; without this it would overwrite the environment by which they are known.
+        "SPT_NOENV": "1",
         "AIRFLOW_CONN_SLIPWAY_SANDBOX": json.dumps(connection),
         "SLIPWAY_AIRFLOW_URL": config.airflow_url,
         "SLIPWAY_AIRFLOW_USER": USER,
@@ -175,7 +180,9 @@ def _migrate(config: Settings) -> None:
         return
     say("making Airflow's database")
     airflow = Path(sys.executable).parent / "airflow"
-    commands.run([airflow, "db", "migrate"], env=_beside_ours(environment), log=config.logs / "airflow-migrate.log")
+    commands.run(
+        [airflow, "db", "migrate"], env=_beside_ours(environment), log=config.logs / "airflow-migrate.log"
+    )
     write(stamp, wanted)
 
 
@@ -184,7 +191,9 @@ def _unhealthy(config: Settings) -> list[str]:
     import httpx
 
     try:
-        answer = httpx.get(f"http://127.0.0.1:{config.airflow_port}/api/v2/monitor/health", timeout=5, trust_env=False)
+        answer = httpx.get(
+            f"http://127.0.0.1:{config.airflow_port}/api/v2/monitor/health", timeout=5, trust_env=False
+        )
         health = answer.raise_for_status().json()
     except (httpx.HTTPError, ValueError):
         return ["api-server"]

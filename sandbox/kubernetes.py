@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sandbox import commands, containerd, gobuild, machine, settings, supervisor
+from sandbox import containerd, gobuild, machine, settings, supervisor
 from sandbox.cluster import Cluster
 from sandbox.errors import SandboxError
 from sandbox.progress import say
@@ -41,10 +41,19 @@ def boot(config: Settings, cluster: Cluster) -> None:
     machine.make_cgroups()
     names = ["containerd", *(program.name for program in programs(config))]
     supervisor.start_programs(config, names)
-    _wait(config, "kube-apiserver", lambda: cluster.kubectl("get", "--raw", "/readyz", check=False).strip() == "ok")
+    _wait(
+        config,
+        "kube-apiserver",
+        lambda: cluster.kubectl("get", "--raw", "/readyz", check=False).strip() == "ok",
+    )
     _bind_admins(config, cluster)
     _wait(config, "kubelet", lambda: _node_is_ready(cluster))
-    _wait(config, "kubelet", lambda: _approve_serving_certificates(cluster), what="kubelet's serving certificate")
+    _wait(
+        config,
+        "kubelet",
+        lambda: _approve_serving_certificates(cluster),
+        what="kubelet's serving certificate",
+    )
 
 
 def _etcd(config: Settings) -> list[str | Path]:
@@ -189,7 +198,9 @@ def _bind_admins(config: Settings, cluster: Cluster) -> None:
     """admin.conf's group has no rights until somebody who is above RBAC gives it some; kubeadm does the same."""
     if cluster.kubectl("auth", "can-i", "*", "*", check=False).strip() == "yes":
         return
-    super_admin = Cluster(kubectl_path=cluster.kubectl_path, kubeconfig=config.kubeconfigs / "super-admin.conf")
+    super_admin = Cluster(
+        kubectl_path=cluster.kubectl_path, kubeconfig=config.kubeconfigs / "super-admin.conf"
+    )
     super_admin.kubectl(
         "create", "clusterrolebinding", "kubeadm:cluster-admins", "--clusterrole=cluster-admin",
         "--group=kubeadm:cluster-admins",
@@ -213,7 +224,10 @@ def _approve_serving_certificates(cluster: Cluster) -> bool:
     for one in ours:
         if not one["status"]:
             cluster.kubectl("certificate", "approve", one["metadata"]["name"])
-    return cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE_NAME}/proxy/healthz", check=False).strip() == "ok"
+    return (
+        cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE_NAME}/proxy/healthz", check=False).strip()
+        == "ok"
+    )
 
 
 def _wait(

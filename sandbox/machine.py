@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sandbox.errors import USER_MISTAKE, SandboxError
@@ -23,7 +23,8 @@ from sandbox.settings import CGROUP, CHECKOUT, Settings
 MARKER = "SLIPWAY_SANDBOX_PART_OF"
 
 PRIVATE_DIRECTORIES = tuple(
-    Path(name) for name in ("/run/containerd", "/var/log/containers", "/var/lib/cni", "/var/lib/kubelet")
+    Path(name)
+    for name in ("/run/containerd", "/run/netns", "/var/log/containers", "/var/lib/cni", "/var/lib/kubelet")
 )
 
 FREE_DISK_FIRST_TIME = 20 * 2**30
@@ -115,7 +116,9 @@ def sandbox_processes(settings: Settings) -> list[int]:
     if sys.platform != "linux":
         return []
     wanted = f"{MARKER}={settings.home}".encode()
-    found = {int(entry.name) for entry in Path("/proc").glob("[0-9]*") if wanted in _environ(entry).split(b"\0")}
+    found = {
+        int(entry.name) for entry in Path("/proc").glob("[0-9]*") if wanted in _environ(entry).split(b"\0")
+    }
     for cgroup in cgroups():
         for file in (cgroup, *cgroup.rglob("*")):
             found |= _members(file / "cgroup.procs") if file.is_dir() else set()
@@ -145,8 +148,11 @@ def host_pids(settings: Settings) -> dict[int, int]:
             status = Path(f"/proc/{pid}/status").read_text()
         except OSError:
             continue
-        inner = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [str(pid)])
-        pids[int(inner[-1])] = pid
+        seen = next(
+            (line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [str(pid)]
+        )
+        # From the outside in: the machine's, ours, and for a process of a pod that pod's.
+        pids[int(seen[min(1, len(seen) - 1)])] = pid
     return pids
 
 
@@ -185,7 +191,9 @@ def make_cgroups() -> None:
     for hierarchy in _hierarchies():
         group = hierarchy / CGROUP
         group.mkdir(exist_ok=True)
-        if hierarchy.name == "cpuset":  # version 1 starts a cpuset empty, and a process cannot enter an empty one
+        if (
+            hierarchy.name == "cpuset"
+        ):  # version 1 starts a cpuset empty, and a process cannot enter an empty one
             for name in ("cpuset.cpus", "cpuset.mems"):
                 (group / name).write_text((hierarchy / name).read_text())
 
@@ -201,13 +209,35 @@ def remove_cgroups() -> None:
     while groups := cgroups():
         for group in groups:
             for directory, _, _ in os.walk(group, topdown=False):
-                try:
-                    os.rmdir(directory)
-                except OSError:
-                    continue
+                with suppress(OSError):
+                    Path(directory).rmdir()
         if time.monotonic() > deadline:
             return
         time.sleep(0.02)
+
+
+def make_mount_points(settings: Settings) -> None:
+    """The directories that `PRIVATE_DIRECTORIES` are mounted on; those that were missing go away with `down`."""
+    missing = [path for path in PRIVATE_DIRECTORIES if not path.exists()]
+    parents = [parent for path in missing for parent in path.parents if not parent.exists()]
+    for path in missing:
+        path.mkdir(parents=True)
+    if missing:
+        _mount_points_record(settings).write_text("\n".join(map(str, [*missing, *dict.fromkeys(parents)])))
+
+
+def remove_mount_points(settings: Settings) -> None:
+    """Remove the directories that `make_mount_points` made, while they are empty."""
+    record = _mount_points_record(settings)
+    for line in record.read_text().split() if record.exists() else []:
+        with suppress(OSError):
+            Path(line).rmdir()
+    record.unlink(missing_ok=True)
+
+
+def is_root_on_linux() -> bool:
+    """Whether devices, rules, mounts and cgroups may be ours at all."""
+    return sys.platform == "linux" and os.geteuid() == 0
 
 
 def mounts_below(*directories: Path) -> list[Path]:
@@ -248,6 +278,10 @@ def claim(settings: Settings) -> None:
     record.write_text(json.dumps({"checkout": str(CHECKOUT), "mode": mode}))
 
 
+def _mount_points_record(settings: Settings) -> Path:
+    return settings.home / "mount-points-made"
+
+
 def _distribution() -> set[str]:
     fields = dict(line.split("=", 1) for line in _lines("/etc/os-release") if "=" in line)
     return {word for key in ("ID", "ID_LIKE") for word in fields.get(key, "").strip('"').split()}
@@ -278,7 +312,9 @@ def _hierarchies() -> list[Path]:
     root = Path("/sys/fs/cgroup")
     if (root / "cgroup.controllers").exists():
         return [root]
-    return [path for path in root.iterdir() if path.is_dir() and not path.is_symlink()] if root.is_dir() else []
+    return (
+        [path for path in root.iterdir() if path.is_dir() and not path.is_symlink()] if root.is_dir() else []
+    )
 
 
 def _read_setting(name: str) -> str | None:
@@ -308,7 +344,7 @@ def _listener(port: int) -> str:
     targets = {f"socket:[{inode}]" for inode in inodes}
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
-            if os.readlink(link) in targets:
+            if str(link.readlink()) in targets:
                 pid = link.parts[2]
                 return f"{Path('/proc', pid, 'comm').read_text().strip()} (pid {pid})"
         except OSError:

@@ -65,7 +65,9 @@ def _remove_rules(family: str) -> None:
         elif line.startswith("-A") and not _OUR_CHAIN.match(line[3:]) and re.search(r"-j (KUBE-|CNI-)", line):
             rules[table].append(f"-D{line[2:]}")
     script = "".join(
-        "\n".join([f"*{name}", *rules[name], *(f"-F {one}" for one in found), *(f"-X {one}" for one in found)])
+        "\n".join(
+            [f"*{name}", *rules[name], *(f"-F {one}" for one in found), *(f"-X {one}" for one in found)]
+        )
         + "\nCOMMIT\n"
         for name, found in chains.items()
         if found

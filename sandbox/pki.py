@@ -34,7 +34,17 @@ def ensure(config: Settings) -> None:
         return
     commands.run([kubeadm, "init", "phase", "certs", "all", "--config", answers])
     commands.run(
-        [kubeadm, "init", "phase", "kubeconfig", "all", "--config", answers, "--kubeconfig-dir", config.kubeconfigs]
+        [
+            kubeadm,
+            "init",
+            "phase",
+            "kubeconfig",
+            "all",
+            "--config",
+            answers,
+            "--kubeconfig-dir",
+            config.kubeconfigs,
+        ]
     )
     for name, user in CLIENTS.items():
         target = config.kubeconfigs / f"{name}.conf"

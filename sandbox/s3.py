@@ -20,8 +20,14 @@ def program(config: Settings) -> Program:
     binary = gobuild.program(config, gobuild.VERSITYGW, "versitygw")
     return Program(
         name="s3",
-        command=[binary, "--port", f"{config.s3_host}:{S3_PORT}", "--region", REGION, "--quiet", "posix"]
-        + [str(_data(config))],
+        command=[
+            str(binary),
+            f"--port={config.s3_host}:{S3_PORT}",
+            f"--region={REGION}",
+            "--quiet",
+            "posix",
+            str(_data(config)),
+        ],
         environment={
             "ROOT_ACCESS_KEY": access_key(config),
             "ROOT_SECRET_KEY": secret_key(config),

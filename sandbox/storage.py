@@ -20,7 +20,9 @@ def program(config: Settings, *, helper_image: str) -> Program:
     paths = {
         "storageClassConfigs": {
             "local-path": {
-                "nodePathMap": [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [str(volumes / "local")]}]
+                "nodePathMap": [
+                    {"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [str(volumes / "local")]}
+                ]
             },
             "shared": {"sharedFileSystemPath": str(volumes / "shared")},
         }
@@ -30,7 +32,7 @@ def program(config: Settings, *, helper_image: str) -> Program:
     write(config_file, json.dumps(paths, indent=2))
     write(helper, render("templates/helper-pod.yaml.j2", image=helper_image))
     command = [
-        gobuild.program(config, gobuild.LOCAL_PATH, "local-path-provisioner"),
+        str(gobuild.program(config, gobuild.LOCAL_PATH, "local-path-provisioner")),
         "start",
         f"--config={config_file}",
         f"--helper-pod-file={helper}",

@@ -86,6 +86,19 @@ def start_programs(settings: Settings, names: Iterable[str]) -> None:
             _call(settings, "startProcess", name, False)
 
 
+def stop_programs(settings: Settings, names: Iterable[str], *, timeout: float) -> None:
+    """Stop programs all at once; supervisord by itself stops one after the other."""
+    wanted = set(names)
+    for part in parts(settings):
+        if part.name in wanted and part.state in {"RUNNING", "STARTING"}:
+            _call(settings, "stopProcess", part.name, False)
+    deadline = time.monotonic() + timeout
+    while any(part.name in wanted and part.state == "STOPPING" for part in parts(settings)):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
+
+
 def require_running(settings: Settings, name: str) -> None:
     """Fail with the end of its log when a part has given up.
 
@@ -154,11 +167,12 @@ def _in_namespaces(settings: Settings, command: list[str]) -> list[str]:
     The directories that containerd, its shims, CNI and the kubelet use under fixed names become file systems in memory
     of this namespace: they never meet another containerd of the machine, and they vanish with it.
     """
+    machine.make_mount_points(settings)
     unshare = shutil.which("unshare")
     if unshare is None:
         raise SandboxError("unshare is not installed; run `make setup`")
     own = " && ".join(
-        f"mkdir -p {path} && mount -t tmpfs -o mode=0755 slipway-sandbox {path}" for path in machine.PRIVATE_DIRECTORIES
+        f"mount -t tmpfs -o mode=0755 slipway-sandbox {path}" for path in machine.PRIVATE_DIRECTORIES
     )
     script = f'mount --make-rshared / && {own} && exec "$@"'
     flags = ["--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -201,7 +215,7 @@ def _socket(settings: Settings) -> Path:
 
 
 def _api(settings: Settings) -> Any:
-    """supervisord's XML-RPC interface; a Unix socket, so the address is a placeholder."""
+    """The XML-RPC interface of supervisord; a Unix socket, so the address is a placeholder."""
     transport = SupervisorTransport(None, None, f"unix://{_socket(settings)}")
     return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 

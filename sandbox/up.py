@@ -12,8 +12,23 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from sandbox import airflow, commands, containerd, credentials, dns, gobuild, images, kubernetes, machine
-from sandbox import network, pki, s3, settings, storage, supervisor
+from sandbox import (
+    airflow,
+    commands,
+    containerd,
+    credentials,
+    dns,
+    gobuild,
+    images,
+    kubernetes,
+    machine,
+    network,
+    pki,
+    s3,
+    settings,
+    storage,
+    supervisor,
+)
 from sandbox.cluster import Cluster
 from sandbox.errors import SandboxError
 from sandbox.gobuild import Tool
@@ -43,7 +58,9 @@ def up(config: Settings) -> None:
             steps = _native(config, pool) if config.native else _external(config, pool)
             _finish(steps)
     say(f"up: Airflow {config.airflow_url}, user {airflow.USER}, password in {airflow.password_file(config)}")
-    say(f"    kubeconfig {config.admin_kubeconfig}, S3 {config.s3_url}; for a terminal: . {airflow.env_file(config)}")
+    say(
+        f"    kubeconfig {config.admin_kubeconfig}, S3 {config.s3_url}; for a terminal: . {airflow.env_file(config)}"
+    )
 
 
 def _native(config: Settings, pool: ThreadPoolExecutor) -> list[Future[None]]:
@@ -151,7 +168,9 @@ def _link_programs(config: Settings) -> None:
             (links / name).symlink_to(target)
 
 
-def _build_all(config: Settings, pool: ThreadPoolExecutor, tools: tuple[Tool, ...]) -> dict[Tool, Future[None]]:
+def _build_all(
+    config: Settings, pool: ThreadPoolExecutor, tools: tuple[Tool, ...]
+) -> dict[Tool, Future[None]]:
     """One build after the other: each uses all processors, and the later ones find the packages of the earlier."""
     futures: dict[Tool, Future[None]] = {tool: Future() for tool in tools}
 
@@ -183,7 +202,9 @@ def _import_image(config: Settings, image: images.Image, made: Future[None]) -> 
         if made.done():
             made.result()
             if not image.archive.exists():
-                raise SandboxError(f"the image {image.name} changed while it was built; run the same command again")
+                raise SandboxError(
+                    f"the image {image.name} changed while it was built; run the same command again"
+                )
         time.sleep(0.3)
     images.import_images([image], address=str(containerd.socket(config)), log=say)
 
@@ -196,10 +217,7 @@ def _wait_for_containerd(config: Settings, booted: Future[None]) -> None:
 
 
 def _cluster(config: Settings) -> Cluster:
-    if config.native:
-        kubectl = gobuild.program(config, gobuild.KUBERNETES, "kubectl")
-    else:
-        kubectl = Path("kubectl")
+    kubectl = gobuild.program(config, gobuild.KUBERNETES, "kubectl") if config.native else Path("kubectl")
     return Cluster(kubectl_path=kubectl, kubeconfig=config.admin_kubeconfig)
 
 
@@ -217,6 +235,8 @@ def _apply(config: Settings, *, native: bool) -> None:
     s3_keys = {"AWS_ACCESS_KEY_ID": s3.access_key(config), "AWS_SECRET_ACCESS_KEY": s3.secret_key(config)}
     cluster.apply_secret(settings.MODELS_NAMESPACE, "s3-credentials", s3_keys)
     cluster.apply_secret(
-        settings.MODELS_NAMESPACE, "endpoint-api-key", {"api-key": credentials.kept(config, "endpoint-api-key")}
+        settings.MODELS_NAMESPACE,
+        "endpoint-api-key",
+        {"api-key": credentials.kept(config, "endpoint-api-key")},
     )
     say("objects applied")

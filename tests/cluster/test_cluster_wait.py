@@ -129,7 +129,10 @@ TROUBLES: dict[str, Trouble] = {
         words=('"no-such-class" not found', "kubectl get storageclass"),
     ),
     "settings": Trouble(
-        container={"volumes": [{"name": "c", "configMap": {"name": "nowhere"}}]},
+        container={
+            "volumes": [{"name": "c", "configMap": {"name": "nowhere"}}],
+            "volumeMounts": [{"name": "c", "mountPath": "/c"}],
+        },
         reason="FailedMount",
         words=('configmap "nowhere" not found',),
     ),
@@ -304,22 +307,24 @@ class Proxy:
             except OSError:
                 listener.close()
                 return
-            far = socket.create_connection(self.target)
-            for pair in ((near, far), (far, near)):
-                threading.Thread(target=self._copy, args=pair, daemon=True).start()
+            threading.Thread(target=self._carry, args=(near,), daemon=True).start()
+
+    def _carry(self, near: socket.socket) -> None:
+        with near, suppress(OSError), socket.create_connection(self.target) as far:
+            self.open |= {near, far}
+            back = threading.Thread(target=self._copy, args=(far, near), daemon=True)
+            back.start()
+            self._copy(near, far)
+            back.join()
+            self.open -= {near, far}
 
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        self.open.add(source)
-        try:
+        with suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
-        except OSError:
-            pass
-        finally:
-            self.open.discard(source)
-            for one in (source, target):
-                with suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture

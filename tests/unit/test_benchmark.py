@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from slipway.benchmark import BenchmarkOrder, BenchmarkResult, Workload, benchmark, check_valid, format_table, whole_raw
+from slipway.benchmark import (
+    BenchmarkOrder,
+    BenchmarkResult,
+    Workload,
+    benchmark,
+    check_valid,
+    format_table,
+    whole_raw,
+)
 from slipway.benchmark.client import CONVERSATIONS, client_environment, client_flags
 from slipway.benchmark.run import canonical, make_result
 from slipway.errors import BenchmarkError, UsageError
@@ -91,7 +100,9 @@ def test_a_valid_result_is_given_unmodified_and_its_output_is_in_the_log(
     tmp_path: Path, order: BenchmarkOrder
 ) -> None:
     said: list[str] = []
-    result = benchmark(order, command=fake_client(tmp_path, "print('hello')\n" + writes(raw())), say=said.append)
+    result = benchmark(
+        order, command=fake_client(tmp_path, "print('hello')\n" + writes(raw())), say=said.append
+    )
     assert result.raw == raw()
     assert list(result.raw) == list(raw())
     assert result.in_log == []
@@ -124,17 +135,24 @@ def test_an_invalid_result_is_an_error_though_the_client_ended_well(
         ("pass", r"wrote no result"),
         ("open(target, 'w').write('{')", r"wrote no result"),
         ("write([1])", r"another form"),
-        ("print('noise'); sys.exit('ValueError: Initial test run failed: Unauthorized')", r"failed.*status 1.*Unauthorized"),
+        (
+            "print('noise'); sys.exit('ValueError: Initial test run failed: Unauthorized')",
+            r"failed.*status 1.*Unauthorized",
+        ),
         ("raise RuntimeError('no server')", r"RuntimeError: no server"),
         ("os.kill(os.getpid(), 9)", r"exit status -9.*printed nothing"),
     ],
 )
-def test_a_client_that_fails_is_quoted(tmp_path: Path, order: BenchmarkOrder, body: str, message: str) -> None:
+def test_a_client_that_fails_is_quoted(
+    tmp_path: Path, order: BenchmarkOrder, body: str, message: str
+) -> None:
     with pytest.raises(BenchmarkError, match=message):
         benchmark(order, command=fake_client(tmp_path, body), say=lambda line: None)
 
 
-def test_a_program_that_is_not_there_and_a_tokenizer_that_is_not_there(tmp_path: Path, order: BenchmarkOrder) -> None:
+def test_a_program_that_is_not_there_and_a_tokenizer_that_is_not_there(
+    tmp_path: Path, order: BenchmarkOrder
+) -> None:
     with pytest.raises(BenchmarkError, match="could not start"):
         benchmark(order, command=["/not/there"], say=lambda line: None)
     with pytest.raises(UsageError, match="tokenizer is not there"):
@@ -184,7 +202,9 @@ def test_a_pod_that_is_told_to_stop_leaves_no_client_behind(tmp_path: Path, orde
         "SLIPWAY_ORDER": order.model_dump_json(),
         "SLIPWAY_RESULT": str(message),
     }
-    with subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True) as pod:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True
+    ) as pod:
         assert pod.stdout is not None
         started = pod.stdout.readline().split()
         pod.send_signal(signal.SIGTERM)
@@ -200,7 +220,10 @@ def test_any_number_of_requests_fits_and_nothing_is_lost(requests: int) -> None:
     result = make_result(value)
     message = canonical({"result": result.model_dump(mode="json")})
     assert len(message.encode()) <= LONGEST_RESULT
-    log = "noise\nslipway-benchmark-raw {}\n" + f"2026-11-21T12:00:00Z slipway-benchmark-raw {canonical(value)}\nmore"
+    log = (
+        "noise\nslipway-benchmark-raw {}\n"
+        + f"2026-11-21T12:00:00Z slipway-benchmark-raw {canonical(value)}\nmore"
+    )
     assert whole_raw(parse_result(message, BenchmarkResult), log=log) == value
 
 
@@ -211,7 +234,7 @@ def test_a_log_without_the_line_is_said() -> None:
 
 def test_flags_follow_the_workload(order: BenchmarkOrder) -> None:
     flags = client_flags(order, result=Path("/tmp/r/result.json"))
-    pairs = dict(zip(flags, flags[1:], strict=False))
+    pairs = dict(pairwise(flags))
     assert pairs["--base-url"] == "http://x.models.svc:8000"
     assert (pairs["--backend"], pairs["--endpoint"]) == ("openai-chat", "/v1/chat/completions")
     assert (pairs["--request-rate"], pairs["--burstiness"], pairs["--seed"]) == ("4", "1", "3")
@@ -220,14 +243,14 @@ def test_flags_follow_the_workload(order: BenchmarkOrder) -> None:
     assert "--ignore-eos" not in flags
     fixed = order.workload.model_copy(update={"output_tokens": 32, "rate": None, "concurrency": 2})
     flags = client_flags(order.model_copy(update={"workload": fixed}), result=Path("/tmp/r/result.json"))
-    pairs = dict(zip(flags, flags[1:], strict=False))
+    pairs = dict(pairwise(flags))
     assert pairs["--sharegpt-output-len"] == "32"
     assert "--ignore-eos" in flags
     assert "--request-rate" not in flags
     assert "client_queue_time" in pairs["--percentile-metrics"]
     random = order.workload.model_copy(update={"data": "random", "input_tokens": 64, "output_tokens": 16})
     flags = client_flags(order.model_copy(update={"workload": random}), result=Path("/tmp/r/result.json"))
-    pairs = dict(zip(flags, flags[1:], strict=False))
+    pairs = dict(pairwise(flags))
     assert (pairs["--backend"], pairs["--endpoint"]) == ("openai", "/v1/completions")
     assert (pairs["--random-input-len"], pairs["--random-output-len"]) == ("64", "16")
     assert "--dataset-path" not in flags
@@ -271,7 +294,7 @@ def test_the_conversations_are_what_the_client_takes() -> None:
     for entry in data:
         asked, answered = entry["conversations"]
         assert (asked["from"], answered["from"]) == ("human", "gpt")
-        # vLLM drops prompts and answers of fewer than 4 tokens, prompts of more than 1024, both of more than 2048.
+        # vLLM drops what has fewer than 4 tokens, prompts of more than 1024, both of more than 2048.
         assert min(len(asked["value"]), len(answered["value"])) >= 7
         assert len((asked["value"] + answered["value"]).encode()) < 1024
     assert sum(any("\u4e00" <= letter <= "\u9fff" for letter in str(entry)) for entry in data) >= 8
@@ -279,7 +302,14 @@ def test_the_conversations_are_what_the_client_takes() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"requests": 0}, {"rate": 0}, {"rate": -1}, {"percentiles": []}, {"percentiles": [101]}, {"dta": "random"}],
+    [
+        {"requests": 0},
+        {"rate": 0},
+        {"rate": -1},
+        {"percentiles": []},
+        {"percentiles": [101]},
+        {"dta": "random"},
+    ],
 )
 def test_a_load_that_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

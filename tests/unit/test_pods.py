@@ -186,9 +186,17 @@ def test_sigterm_lets_the_work_clean_up_and_ends_with_143(tmp_path: Path) -> Non
         """
     )
     message = tmp_path / "message"
-    environment = os.environ | {"PYTHONPATH": str(PLUGINS), "SLIPWAY_ORDER": "{}", "SLIPWAY_RESULT": str(message)}
+    environment = os.environ | {
+        "PYTHONPATH": str(PLUGINS),
+        "SLIPWAY_ORDER": "{}",
+        "SLIPWAY_RESULT": str(message),
+    }
     with subprocess.Popen(
-        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", script],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "working\n"

@@ -51,7 +51,7 @@ class Runtime:
         if path == "/health":
             return Reply()
         if path == "/metrics":
-            return Reply(body="# HELP x\nvllm:num_requests_running{model_name=\"m\"} 0.0\nup 1\n")
+            return Reply(body='# HELP x\nvllm:num_requests_running{model_name="m"} 0.0\nup 1\n')
         if key != f"Bearer {KEY}":
             return Reply(401, {"error": "Unauthorized"})
         return self.standard(path, body)
@@ -62,50 +62,57 @@ class Runtime:
         if path == "/v1/embeddings":
             return Reply(body={"data": [{"embedding": [0.1, 0.2]}]})
         if body.get("stream"):
-            delta = (lambda text: {"text": text}) if path == "/v1/completions" else (lambda text: {"delta": {"content": text}})
+            delta = (
+                (lambda text: {"text": text})
+                if path == "/v1/completions"
+                else (lambda text: {"delta": {"content": text}})
+            )
             chunks = [delta("A slip"), delta("way."), delta("") | {"finish_reason": "stop"}]
             return Reply(events=[json.dumps({"choices": [chunk]}) for chunk in chunks] + ["[DONE]"])
         return Reply(body={"choices": [{"text": " are launched"}], "usage": {"completion_tokens": 2}})
 
 
+class Handler(BaseHTTPRequestHandler):
+    runtime: Runtime
+
+    def do_GET(self) -> None:
+        self.reply({})
+
+    def do_POST(self) -> None:
+        self.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def reply(self, body: dict[str, Any]) -> None:
+        self.runtime.requests.append((self.command, self.path))
+        key = self.headers.get("Authorization", "")
+        self.runtime.seen_keys.append(key)
+        answer = self.runtime.answer(self.path, body, key)
+        if answer.die:
+            self.close_connection = True
+            self.connection.close()
+            return
+        self.send_response(answer.status)
+        self.end_headers()
+        if answer.events is not None:
+            for event in answer.events:
+                self.wfile.write(f"data: {event}\n\n".encode())
+        elif answer.body is not None:
+            text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
+            self.wfile.write(text.encode())
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def finish(self) -> None:
+        if not self.wfile.closed:
+            try:
+                super().finish()
+            except OSError:
+                return
+
+
 @contextmanager
 def serve(runtime: Runtime) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.reply({})
-
-        def do_POST(self) -> None:
-            self.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def reply(self, body: dict[str, Any]) -> None:
-            runtime.requests.append((self.command, self.path))
-            key = self.headers.get("Authorization", "")
-            runtime.seen_keys.append(key)
-            answer = runtime.answer(self.path, body, key)
-            if answer.die:
-                self.close_connection = True
-                self.connection.close()
-                return
-            self.send_response(answer.status)
-            self.end_headers()
-            if answer.events is not None:
-                for event in answer.events:
-                    self.wfile.write(f"data: {event}\n\n".encode())
-            elif answer.body is not None:
-                text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-                self.wfile.write(text.encode())
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-        def finish(self) -> None:
-            if not self.wfile.closed:
-                try:
-                    super().finish()
-                except OSError:
-                    return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("HandlerOfOne", (Handler,), {"runtime": runtime}))
     server.handle_error = lambda *args: None  # type: ignore[method-assign]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -119,7 +126,9 @@ def serve(runtime: Runtime) -> Iterator[str]:
 
 def run(runtime: Runtime, **more: Any) -> ProbeResult:
     with serve(runtime) as base_url:
-        order = ProbeOrder(base_url=base_url, served_name=NAME, deadline_seconds=more.pop("deadline_seconds", 1.5), **more)
+        order = ProbeOrder(
+            base_url=base_url, served_name=NAME, deadline_seconds=more.pop("deadline_seconds", 1.5), **more
+        )
         return probe(order, say=lambda line: None, sleep=lambda seconds: None)
 
 
@@ -203,9 +212,21 @@ def unless_stream(reply: Reply) -> Callable[[dict[str, Any]], Reply | None]:
         ("/health", always(Reply(404)), r"step 'health'.*status 404.*is health_path right"),
         ("/v1/models", always(Reply(200, {"data": [{"id": "other"}]})), r"it serves other, not qwen3-tiny"),
         ("/v1/models", always(Reply(200, "<html>")), r"not a list of models"),
-        ("/v1/models", always(Reply(200, {"data": [{"id": NAME}]})), r"a wrong API key was accepted.*VLLM_API_KEY"),
-        ("/v1/completions", always(Reply(401, {"error": "Unauthorized"})), r"status 401.*Unauthorized.*started with"),
-        ("/v1/completions", always(Reply(404, {"error": {"message": "no such model"}})), r"404.*no such model"),
+        (
+            "/v1/models",
+            always(Reply(200, {"data": [{"id": NAME}]})),
+            r"a wrong API key was accepted.*VLLM_API_KEY",
+        ),
+        (
+            "/v1/completions",
+            always(Reply(401, {"error": "Unauthorized"})),
+            r"status 401.*Unauthorized.*started with",
+        ),
+        (
+            "/v1/completions",
+            always(Reply(404, {"error": {"message": "no such model"}})),
+            r"404.*no such model",
+        ),
         (
             "/v1/completions",
             always(Reply(200, {"choices": [{"text": " "}], "usage": {"completion_tokens": 0}})),
@@ -224,7 +245,11 @@ def unless_stream(reply: Reply) -> Callable[[dict[str, Any]], Reply | None]:
         (CHAT, events(PIECE, FINISH, done=False), r"without \[DONE\]"),
         (CHAT, events({"error": {"message": "engine is dead"}}), r"an error in the stream: engine is dead"),
         (CHAT, always(Reply(events=["{"])), r"an event that is not understood"),
-        ("/metrics", always(Reply(200, "<html>not found</html>")), r"no Prometheus samples.*metrics_path to null"),
+        (
+            "/metrics",
+            always(Reply(200, "<html>not found</html>")),
+            r"no Prometheus samples.*metrics_path to null",
+        ),
         ("/metrics", always(Reply(404, "")), r"step 'metrics'.*status 404"),
     ],
 )

@@ -25,7 +25,7 @@ CONVERSATIONS = Path(__file__).parent / "data" / "conversations.json"
 
 _RANDOM_OUTPUT_TOKENS = 128
 _RANDOM_INPUT_TOKENS = 256
-_READY_SECONDS = 60
+_READY_SECONDS = 20
 _TELL_SECONDS = 15.0
 _TAIL_LINES = 40
 

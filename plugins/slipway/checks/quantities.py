@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from slipway.errors import UsageError
@@ -19,6 +20,7 @@ _SUFFIXES: dict[str, Fraction] = {
     "E": Fraction(10**18),
     **{f"{prefix}i": Fraction(1024 ** (power + 1)) for power, prefix in enumerate("KMGTPE")},
 }
+_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)([A-Za-z]*)")
 _BYTES = ("memory", "ephemeral-storage", "storage", "hugepages-")
 
 
@@ -28,13 +30,10 @@ def quantity(text: str) -> Fraction:
     Raises:
         UsageError: it is none.
     """
-    value = str(text).strip()
-    number = value.rstrip("numkMGTPEiK")
-    suffix = value[len(number) :]
-    try:
-        return Fraction(number) * _SUFFIXES[suffix]
-    except (ValueError, KeyError, ZeroDivisionError) as error:
-        raise UsageError("not a quantity", about=text, remedy="Write it as 250m, 4 or 16Gi") from error
+    found = _QUANTITY.fullmatch(str(text))
+    if found is None or found[2] not in _SUFFIXES:
+        raise UsageError("not a quantity", about=text, remedy="Write it as 250m, 4 or 16Gi")
+    return Fraction(found[1]) * _SUFFIXES[found[2]]
 
 
 def readable(resource: str, amount: Fraction) -> str:

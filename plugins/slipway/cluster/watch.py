@@ -71,7 +71,8 @@ class AsyncApiClient(Protocol):
     configuration: Any
 
     @property
-    def call_api(self) -> Any: ...
+    def call_api(self) -> Any:
+        """Send a request; a coroutine function."""
 
 
 async def wait_for_workload(

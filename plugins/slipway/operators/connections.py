@@ -14,8 +14,6 @@ from slipway.errors import ClusterError, UsageError
 if TYPE_CHECKING:
     from slipway.cluster.client import Cluster
 
-EXTRAS = ("in_cluster", "kube_config", "kube_config_path", "cluster_context")
-
 
 def cluster_of(connection: str) -> Cluster:
     """Open the cluster of an Airflow connection; for workers.
@@ -53,7 +51,8 @@ def open_cluster(connection: str, extra: Mapping[str, Any]) -> Cluster:
     from slipway.cluster.client import Cluster
 
     in_cluster = extra.get("in_cluster") is True
-    path, inline, context = (extra.get(key) or None for key in EXTRAS[1:])
+    keys = ("kube_config_path", "kube_config", "cluster_context")
+    path, inline, context = (extra.get(key) or None for key in keys)
     if sum(map(bool, (in_cluster, path, inline))) != 1:
         raise UsageError(
             "the Airflow connection does not say how to reach the cluster",

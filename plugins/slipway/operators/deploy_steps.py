@@ -38,7 +38,7 @@ class CheckOperator(Step):
             more = f" (and {len(stops) - 1} more)" if len(stops) > 1 else ""
             first = stops[0]
             raise ClusterError(
-                f"check {first.check} found a blocking problem{more}",
+                f"the check of {first.check} found a blocking problem{more}",
                 about=first.about,
                 why=first.reason,
                 remedy=first.remedy,

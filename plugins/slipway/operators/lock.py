@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from slipway.errors import LockError
@@ -58,6 +59,20 @@ class LockOperator(Step):
     """Take the endpoint's lock; wait deferred, without a worker, while another run holds it."""
 
     takes_lock = True
+
+    def execute(self, context: Context) -> Any:
+        """Take the lock. A run that cannot have it has changed nothing, and its release ends here."""
+        try:
+            return super().execute(context)
+        except AirflowFailException:
+            self._finish()
+            raise
+
+    def _finish(self) -> None:
+        work = Work(self.release)
+        if not self.finished and work.release.status == "pending":
+            reason = work.release.failure or "the endpoint's lock could not be taken"
+            work.history.mark_failed(work.release.id, failure=reason)
 
     def work(self, work: Work, context: Context) -> Any:
         """Take the lock or defer until it is free."""

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 from pending import pending_values
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
+from slipway.releases.database import Database
 from slipway.releases.records import Release
 from slipway.releases.store import History
 
@@ -65,27 +66,48 @@ def _is_user(name: str) -> bool:
     return any(entry.pw_name == name for entry in pwd.getpwall())
 
 
+def _new_database(server: str) -> str:
+    name = f"history_{uuid.uuid4().hex}"
+    admin = make_url(server.format("postgres")).set(drivername="postgresql+psycopg2")
+    engine = create_engine(admin, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    return server.format(name)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty database, named by ``SLIPWAY_DATABASE_URL``."""
+    """An empty database without tables, named by ``SLIPWAY_DATABASE_URL``."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'history' / 'history.db'}"
     else:
-        server = request.getfixturevalue("postgresql")
-        name = f"history_{uuid.uuid4().hex}"
-        admin = make_url(server.format("postgres")).set(drivername="postgresql+psycopg2")
-        engine = create_engine(admin, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        engine.dispose()
-        url = server.format(name)
+        url = _new_database(request.getfixturevalue("postgresql"))
     monkeypatch.setenv("SLIPWAY_DATABASE_URL", url)
     return url
 
 
-@pytest.fixture
-def history(database_url: str) -> History:
-    return History.open()
+@pytest.fixture(scope="session")
+def sqlite_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("history") / "history.db"
+    Database(make_url(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_history(postgresql: str) -> Database:
+    return Database(make_url(_new_database(postgresql)).set(drivername="postgresql+psycopg2"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def history(request: pytest.FixtureRequest, tmp_path: Path) -> History:
+    """An empty history; its tables are made once a session, not once a test."""
+    if request.param == "sqlite":
+        path = shutil.copy(request.getfixturevalue("sqlite_history"), tmp_path / "history.db")
+        return History(Database(make_url(f"sqlite:///{path}")))
+    database: Database = request.getfixturevalue("postgresql_history")
+    with database.writing() as session:
+        session.execute(text("TRUNCATE releases, probes, benchmarks, findings RESTART IDENTITY"))
+    return History(database)
 
 
 @pytest.fixture

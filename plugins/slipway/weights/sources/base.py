@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from time import time
 from typing import Protocol
 
@@ -52,7 +53,8 @@ def parse_retry_after(value: str | None) -> float | None:
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return max(0.0, seconds) if isfinite(seconds) else None
     except ValueError:
         pass
     try:

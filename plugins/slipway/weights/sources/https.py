@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, urlsplit
 
 from slipway.errors import UsageError, WeightsError
-from slipway.weights.manifest import SUMS, FileEntry, Manifest, make_manifest, parse_sums
+from slipway.weights.manifest import SUMS, FileEntry, Manifest, check_path, make_manifest, parse_sums
 from slipway.weights.orders import FetchOrder
 from slipway.weights.sources.web import Web
 
@@ -52,6 +52,9 @@ class HttpsSource:
         sums = parse_sums(text, about=f"{self._base}/{SUMS}")
         if not sums:
             raise WeightsError("the list of files is empty", about=f"{self._base}/{SUMS}")
+        for path in sums:
+            # Before it becomes a part of a URL.
+            check_path(path, source=self._source)
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="head") as pool:
             files = list(pool.map(self._entry, sums.items()))
         return make_manifest(source=self._source, files=files)

@@ -211,7 +211,7 @@ class S3Source:
                     "S3 denied access",
                     about=about,
                     why=f"{code}: {_DENIED.get(code, message)}",
-                    remedy="check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the Secret, and their policy",
+                    remedy="check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the Secret and their rights",
                 )
             return WeightsError(
                 "S3 answered with an error", about=about, why=f"{_status(error)} {code}: {message}"
