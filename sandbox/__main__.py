@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = settings.load()
+    config = settings.load(recorded=options.command in {"down", "reset", "status", "logs"})
     if options.command == "up":
         from sandbox.up import up
 

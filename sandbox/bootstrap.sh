@@ -13,19 +13,14 @@ wanted=$(cat requirements.lock pyproject.toml sandbox/bootstrap.sh | cksum)
 say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 2; }
 
-if [ -n "${SLIPWAY_KUBECONFIG:-}" ]; then
-  : # a cluster of somebody else's: Python is all that this machine needs
-elif ! command -v apt-get >/dev/null 2>&1; then
-  fail "needs Debian or Ubuntu; elsewhere name a cluster: make up SLIPWAY_KUBECONFIG=… SLIPWAY_REGISTRY=…" \
-    "(python3 -m sandbox up prints the commands that make one with kind or k3d)"
-else
+# Elsewhere, and without root, Python is all that is made ready: `sandbox up` then says which ways to a cluster remain.
+if [ -z "${SLIPWAY_KUBECONFIG:-}" ] && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
   missing=""
   for package in $packages; do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$status" = installed ] || missing="$missing $package"
   done
   if [ -n "$missing" ]; then
-    [ "$(id -u)" = 0 ] || fail "run as root, or install first: apt-get install$missing"
     say "installing$missing"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
@@ -42,8 +37,9 @@ else
 fi
 
 python=/usr/bin/python3
-[ -x "$python" ] || python=$(command -v python3) || fail "python3 is missing: install Python 3.11 or newer"
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+[ -x "$python" ] || python=$(command -v python3) || fail "python3 is missing: install it, 3.11 or newer"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed, not $("$python" -V)"
+[ -x .venv/bin/python ] || "$python" -m venv .venv || fail "cannot make .venv: install python3-venv"
 [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
 say "installing Python packages"
 .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock

@@ -52,7 +52,9 @@ def run(
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise SandboxError(f"{words[0]} is not installed; run `make setup`") from None
+        raise SandboxError(
+            f"{words[0]} is not installed: install it (`make setup` does on Debian)"
+        ) from None
     finally:
         if sink:
             sink.close()

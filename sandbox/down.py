@@ -31,7 +31,7 @@ def down(config: Settings, *, delete_state: bool) -> None:
         supervisor.stop_programs(config, others, timeout=STOP_SECONDS)
         supervisor.shut_down(config, timeout=STOP_SECONDS)
         machine.kill_sandbox_processes(config)
-        if machine.is_root_on_linux():
+        if config.native and machine.is_root_on_linux():
             _clean_machine(config)
         shutil.rmtree(config.run, ignore_errors=True)
         left = leftovers(config)
@@ -49,8 +49,9 @@ def leftovers(config: Settings) -> list[str]:
     """What of the sandbox is on the machine: processes, mounts, devices, chains, cgroups, files under /run."""
     found = [f"process {pid}" for pid in machine.sandbox_processes(config)]
     found += [f"mount {point}" for point in machine.mounts_below(config.home, config.run)]
-    found += [f"cgroup {group}" for group in machine.cgroups()]
-    if machine.is_root_on_linux():
+    if config.native:
+        found += [f"cgroup {group}" for group in machine.cgroups()]
+    if config.native and machine.is_root_on_linux():
         found += network.leftovers()
     return found + ([str(config.run)] if config.run.exists() else [])
 

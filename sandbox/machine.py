@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from sandbox.errors import USER_MISTAKE, SandboxError
 from sandbox.progress import say
-from sandbox.settings import CGROUP, CHECKOUT, Settings
+from sandbox.settings import CGROUP, CHECKOUT, Owner, Settings, read_owner
 
 # In the environment of supervisord and so of all that it starts, and of nothing else: it tells our processes from
 # the machine's.
@@ -46,14 +47,18 @@ KERNEL_SETTINGS = {
 }
 
 _OTHER_CLUSTERS = """\
-the native node needs Debian or Ubuntu and root ({reason}). Name a cluster instead: \
-with kind: `docker run -d --restart=always -p 127.0.0.1:5001:5000 --network bridge --name kind-registry registry:2 && \
-kind create cluster --name slipway --config sandbox/kind.yaml && docker network connect kind kind-registry && \
-kind get kubeconfig --name slipway > slipway.kubeconfig`, \
-or with k3d: `k3d registry create slipway-registry --port 5001 && \
-k3d cluster create slipway --registry-use k3d-slipway-registry:5001 && \
-k3d kubeconfig get slipway > slipway.kubeconfig`; \
-then `make up SLIPWAY_KUBECONFIG=slipway.kubeconfig SLIPWAY_REGISTRY=localhost:5001`"""
+the native node needs Debian or Ubuntu and root, and {reason}. Name a cluster instead. With kind:
+  docker run -d --name kind-registry -p 127.0.0.1:5001:5000 registry:2
+  kind create cluster --name slipway --config sandbox/clusters/kind.yaml
+  docker network connect kind kind-registry
+  kind get kubeconfig --name slipway > slipway.kubeconfig
+or with k3d:
+  k3d registry create slipway-registry --port 5001
+  k3d cluster create slipway --registry-use k3d-slipway-registry:5001 \\
+    --registry-config sandbox/clusters/k3d-registries.yaml
+  k3d kubeconfig get slipway > slipway.kubeconfig
+then:
+  make up SLIPWAY_KUBECONFIG=slipway.kubeconfig SLIPWAY_REGISTRY=localhost:5001"""
 
 
 def require_native_node() -> None:
@@ -112,14 +117,14 @@ def require_free_port(port: int, *, variable: str) -> None:
 
 
 def sandbox_processes(settings: Settings) -> list[int]:
-    """The processes of ours, by the marker in their environment or by the cgroup that all pods are in."""
+    """The processes of ours, by the marker in their environment or by the cgroup that all our pods are in."""
     if sys.platform != "linux":
         return []
     wanted = f"{MARKER}={settings.home}".encode()
     found = {
         int(entry.name) for entry in Path("/proc").glob("[0-9]*") if wanted in _environ(entry).split(b"\0")
     }
-    for cgroup in cgroups():
+    for cgroup in cgroups() if settings.native else []:
         for file in (cgroup, *cgroup.rglob("*")):
             found |= _members(file / "cgroup.procs") if file.is_dir() else set()
     return sorted(found)
@@ -262,20 +267,42 @@ def locked(settings: Settings) -> Iterator[None]:
 
 
 def claim(settings: Settings) -> None:
-    """Write down which checkout this sandbox belongs to.
+    """Write down which checkout this sandbox belongs to and which cluster it is for.
 
     Raises:
-        SandboxError: the sandbox of another checkout runs on this machine.
+        SandboxError: the sandbox of another checkout, or for another cluster, or another native node runs here.
     """
     record = settings.home / "owner.json"
-    other = json.loads(record.read_text())["checkout"] if record.exists() else str(CHECKOUT)
-    if other != str(CHECKOUT) and sandbox_processes(settings):
+    kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
+    owner = Owner(checkout=str(CHECKOUT), kubeconfig=kubeconfig, registry=settings.registry)
+    before = read_owner(settings.home)
+    if before and before != owner and sandbox_processes(settings):
+        what = f"the sandbox of {before.checkout}"
+        if before.checkout == owner.checkout:
+            what = f"a sandbox for {before.kubeconfig or 'the native node'}"
         raise SandboxError(
-            f"the sandbox of {other} runs on this machine; run `make down` there or here, then try again",
+            f"{what} runs on this machine; run `make down` there or here, then try again", status=USER_MISTAKE
+        )
+    if settings.native and (home := _other_native_home(settings)):
+        raise SandboxError(
+            f"the sandbox in {home} runs on this machine, which can be one node only; run "
+            f"`make down SLIPWAY_SANDBOX_HOME={home}`, then try again",
             status=USER_MISTAKE,
         )
-    mode = "native" if settings.native else "external"
-    record.write_text(json.dumps({"checkout": str(CHECKOUT), "mode": mode}))
+    record.write_text(json.dumps(asdict(owner)))
+
+
+def _other_native_home(settings: Settings) -> Path | None:
+    """The home of another sandbox that holds the node's address."""
+    prefix = f"{MARKER}=".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        for variable in _environ(entry).split(b"\0"):
+            if variable.startswith(prefix):
+                home = Path(os.fsdecode(variable.removeprefix(prefix)))
+                owner = read_owner(home)
+                if home != settings.home and owner and owner.kubeconfig is None:
+                    return home
+    return None
 
 
 def _mount_points_record(settings: Settings) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -27,6 +29,21 @@ CGROUP = "slipway-sandbox"
 FIELD_MANAGER = "slipway-sandbox"
 MODELS_NAMESPACE = "models"
 SYSTEM_NAMESPACE = "slipway-sandbox"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who brought a sandbox up, and for which cluster; `kubeconfig` is None for the native node."""
+
+    checkout: str
+    kubeconfig: str | None
+    registry: str | None
+
+
+def read_owner(home: Path) -> Owner | None:
+    """What `up` wrote down; None before the first one."""
+    record = home / "owner.json"
+    return Owner(**json.loads(record.read_text())) if record.exists() else None
 
 
 @dataclass(frozen=True)
@@ -94,16 +111,37 @@ class Settings:
         return f"http://localhost:{self.airflow_port}"
 
 
-def load() -> Settings:
+def load(*, recorded: bool = False) -> Settings:
     """Read the environment.
+
+    Args:
+        recorded: for a sandbox that was brought up before: which cluster it is for is what `up` wrote down, whatever
+            the environment of this terminal says.
 
     Raises:
         SandboxError: a variable has a value that cannot be meant.
     """
     root = os.geteuid() == 0
     home = Path(os.environ.get("SLIPWAY_SANDBOX_HOME") or _default_home(root)).absolute()
-    kubeconfig = os.environ.get("SLIPWAY_KUBECONFIG")
-    registry = os.environ.get("SLIPWAY_REGISTRY")
+    owner = read_owner(home) if recorded else None
+    kubeconfig = owner.kubeconfig if owner else os.environ.get("SLIPWAY_KUBECONFIG")
+    registry = owner.registry if owner else os.environ.get("SLIPWAY_REGISTRY")
+    if not recorded:
+        _check_cluster(kubeconfig, registry)
+    return Settings(
+        home=home,
+        cache=Path(os.environ.get("SLIPWAY_CACHE") or Path.home() / ".cache" / "slipway").absolute(),
+        run=_run_directory(home, root=root),
+        airflow_port=_port("SLIPWAY_AIRFLOW_PORT", 8080),
+        airflow_database_url=os.environ.get("SLIPWAY_AIRFLOW_DATABASE_URL") or None,
+        database_url=os.environ.get("SLIPWAY_DATABASE_URL") or None,
+        kubeconfig=Path(kubeconfig).absolute() if kubeconfig else None,
+        registry=registry or None,
+        s3_host=_s3_host(external=bool(kubeconfig)),
+    )
+
+
+def _check_cluster(kubeconfig: str | None, registry: str | None) -> None:
     if kubeconfig and not Path(kubeconfig).is_file():
         raise SandboxError(f"SLIPWAY_KUBECONFIG={kubeconfig}: no such file", status=USER_MISTAKE)
     if kubeconfig and not registry:
@@ -112,17 +150,14 @@ def load() -> Settings:
             "SLIPWAY_REGISTRY=localhost:5001",
             status=USER_MISTAKE,
         )
-    return Settings(
-        home=home,
-        cache=Path(os.environ.get("SLIPWAY_CACHE") or Path.home() / ".cache" / "slipway").absolute(),
-        run=Path("/run/slipway-sandbox") if root and sys.platform == "linux" else home / "run",
-        airflow_port=_port("SLIPWAY_AIRFLOW_PORT", 8080),
-        airflow_database_url=os.environ.get("SLIPWAY_AIRFLOW_DATABASE_URL") or None,
-        database_url=os.environ.get("SLIPWAY_DATABASE_URL") or None,
-        kubeconfig=Path(kubeconfig).absolute() if kubeconfig else None,
-        registry=registry or None,
-        s3_host=_s3_host(external=bool(kubeconfig)),
-    )
+
+
+def _run_directory(home: Path, *, root: bool) -> Path:
+    """Sockets and what else must not outlive a reboot; a sandbox with a home of its own has one of its own."""
+    if not root or sys.platform != "linux":
+        return home / "run"
+    own = "" if home == _default_home(root) else f"-{hashlib.sha256(str(home).encode()).hexdigest()[:8]}"
+    return Path(f"/run/slipway-sandbox{own}")
 
 
 def _default_home(root: bool) -> Path:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
 from sandbox import airflow, machine, supervisor
 from sandbox.errors import USER_MISTAKE, SandboxError
-from sandbox.settings import Settings
+from sandbox.settings import Settings, read_owner
 
 
 def status(config: Settings) -> int:
@@ -44,7 +43,7 @@ def logs(config: Settings, part: str | None) -> None:
 
 
 def _print_addresses(config: Settings) -> None:
-    owner = json.loads((config.home / "owner.json").read_text())["checkout"]
+    owner = read_owner(config.home)
     print(
         f"\nAirflow     {config.airflow_url}  user {airflow.USER}, password in {airflow.password_file(config)}"
     )
@@ -52,4 +51,4 @@ def _print_addresses(config: Settings) -> None:
     print(f"Kubernetes  export KUBECONFIG={config.admin_kubeconfig}")
     print(f"terminal    . {airflow.env_file(config)}")
     print(f"logs        {config.logs}  (make logs, or python -m sandbox logs PART)")
-    print(f"checkout    {owner}")
+    print(f"checkout    {owner.checkout if owner else 'unknown'}")

@@ -86,8 +86,8 @@ def as_slipway(cluster: Cluster, kubeconfig: Path) -> Iterator[Callable[..., Clu
     """Connect as a user who has exactly Slipway's rights in a namespace, by impersonation."""
     given: list[Ref] = []
 
-    def connect(namespace: str, *, without: str = "") -> Cluster:
-        user = f"slipway-test-{secrets.token_hex(4)}"
+    def connect(namespace: str, *, user: str = "", without: str = "") -> Cluster:
+        user = user or f"slipway-test-{secrets.token_hex(4)}"
         text = rbac_yaml(user=user, namespace=namespace, secrets=("api-key",))
         for document in yaml.safe_load_all(text):
             document["metadata"]["name"] += f"-{user}"

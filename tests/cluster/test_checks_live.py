@@ -50,12 +50,24 @@ def test_a_healthy_cluster_with_exactly_slipways_rights(
 def test_each_missing_right_is_named_and_the_remedy_mends_it(
     as_slipway: Callable[..., Cluster], cluster: Cluster, namespace: str, image: str
 ) -> None:
-    limited = as_slipway(namespace, without="leases")
+    user = f"{namespace}-user"
+    limited = as_slipway(namespace, user=user, without="leases")
     [found] = blocking(run_checks(limited, subject(namespace, image)))
     assert found.check == "permissions"
     assert "leases.coordination.k8s.io" in found.reason
     role = yaml.safe_load(found.remedy.partition("\n")[2])
     cluster.apply(role)
+    name, group = role["metadata"]["name"], "rbac.authorization.k8s.io"
+    cluster.apply(
+        {
+            "apiVersion": f"{group}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": namespace},
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+        }
+    )
+    assert blocking(run_checks(limited, subject(namespace, image))) == []
 
 
 def test_faults_are_found_side_by_side(cluster: Cluster, namespace: str) -> None:

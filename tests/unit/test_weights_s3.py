@@ -257,6 +257,35 @@ def test_a_kill_between_publishing_and_marking_costs_no_byte(
     assert (destination / READY).exists()
 
 
+def test_a_directory_with_something_else_in_it_is_not_touched(
+    gateway: Gateway, bucket: str, destination: Path
+) -> None:
+    source = gateway.put(bucket, "m", model())
+    destination.mkdir(parents=True)
+    (destination / "diary.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"not a directory of Slipway's.*diary\.txt.*name a new directory"):
+        fetch(gateway.order(source, destination))
+    assert files_in(destination) == {"diary.txt": b"mine"}
+    with pytest.raises(UsageError, match=r"it is a file"):
+        fetch(gateway.order(source, destination / "diary.txt"))
+    assert [path.name for path in destination.parent.rglob("*")] == [destination.name, "diary.txt"]
+
+
+def test_a_copy_that_somebody_made_by_hand_is_verified_and_adopted(
+    gateway: Gateway, bucket: str, destination: Path
+) -> None:
+    files = model(size=2_000_000)
+    order = gateway.order(gateway.put(bucket, "m", files), destination)
+    destination.mkdir(parents=True)
+    wrong = "model-00001-of-00002.safetensors"
+    for name, data in files.items():
+        (destination / name).write_bytes(bytes(len(data) - 1) + b"x" if name == wrong else data)
+    os.sync()  # only what is on the disk counts as there
+    result = fetch(order)
+    assert files_in(destination) == files
+    assert result.bytes_fetched <= len(files[wrong]) + 500
+
+
 @contextmanager
 def proxy_that_stops(port: int, *, after: int) -> Iterator[int]:
     """A TCP proxy that passes ``after`` bytes of answers and then holds every connection still."""

@@ -19,6 +19,8 @@ REPOSITORY = "localhost/slipway"
 TAG_LENGTH = 12
 # Airflow's part of the package never runs in a pod: a change of it must not change the image.
 NOT_IN_PODS = ("operators", "web")
+# The code, and the conversations that a benchmark asks.
+CARRIED = (".py", ".json")
 CARRIES_PACKAGE = "tools"
 
 _BUILT_HERE = re.compile(rf"{REPOSITORY}/([a-z0-9-]+)")
@@ -63,11 +65,11 @@ def image_parts(name: str, *, include: Path) -> list[str]:
 
 
 def code_files(package: Path) -> list[Path]:
-    """The package's files that the tools image carries, sorted: Python only, without what needs Airflow."""
+    """The package's files that the tools image carries, sorted, without what needs Airflow."""
     return [
         path
         for path in _files(package)
-        if path.suffix == ".py" and path.relative_to(package).parts[0] not in NOT_IN_PODS
+        if path.suffix in CARRIED and path.relative_to(package).parts[0] not in NOT_IN_PODS
     ]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
-from slipway.cluster.faults import ApiError, UnreachableError
+from slipway.cluster.connection import PATIENCE_SECONDS, Connection, SyncApiClient, client_from_kubeconfig
+from slipway.cluster.faults import ApiError
+from slipway.cluster.logs import log_request, log_text
 from slipway.cluster.objects import (
     KNOWN_KINDS,
     MANAGER,
@@ -20,32 +20,10 @@ from slipway.cluster.objects import (
     ref_of,
     selector,
 )
-from slipway.cluster.transport import (
-    APPLY_PATCH,
-    CONNECT_SECONDS,
-    MERGE_PATCH,
-    READ_SECONDS,
-    Answer,
-    Request,
-    checked,
-    require_verification,
-    unreachable,
-)
-from slipway.errors import ClusterError, bounded
+from slipway.cluster.transport import APPLY_PATCH, MERGE_PATCH, Answer, Request
+from slipway.errors import ClusterError
 
-PATIENCE_SECONDS = 30.0
-_FORBIDDEN_PATIENCE_SECONDS = 10.0
-_NO_LOG = "unable to retrieve container logs"
 _PAGE = 500
-_LARGEST_LOG = 256 * 1024
-logger = logging.getLogger(__name__)
-
-
-class SyncApiClient(Protocol):
-    """What is used of a ``kubernetes.client.ApiClient``."""
-
-    configuration: Any
-    call_api: Any
 
 
 class Cluster:
@@ -61,9 +39,7 @@ class Cluster:
     """
 
     def __init__(self, *, api_client: SyncApiClient, patience: float = PATIENCE_SECONDS) -> None:
-        require_verification(api_client.configuration)
-        self._api_client = api_client
-        self._patience = patience
+        self._connection = Connection(api_client=api_client, patience=patience)
         self._discovered: dict[str, dict[str, tuple[str, bool]]] = {}
 
     @classmethod
@@ -75,26 +51,7 @@ class Cluster:
         Raises:
             ClusterError: the file cannot be used; nothing is sent to the server here.
         """
-        import yaml
-        from kubernetes import client, config  # slow to import: only where a connection is made
-
-        configuration = client.Configuration()
-        configuration.retries = False  # the loop in `send` is the only one
-        try:
-            config.load_kube_config(
-                config_file=str(path),
-                context=context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
-        except (config.ConfigException, yaml.YAMLError, OSError, ValueError) as error:
-            raise ClusterError(
-                "the kubeconfig cannot be used",
-                about=f"{path}, context {context}" if context else str(path),
-                why=bounded(str(error)),
-                remedy="Check the file with: kubectl --kubeconfig FILE config get-contexts",
-            ) from error
-        return cls(api_client=client.ApiClient(configuration), patience=patience)
+        return cls(api_client=client_from_kubeconfig(path, context=context), patience=patience)
 
     @classmethod
     def from_api_client(cls, api_client: SyncApiClient, *, patience: float = PATIENCE_SECONDS) -> Cluster:
@@ -104,7 +61,7 @@ class Cluster:
     @property
     def server(self) -> str:
         """The address of the API server."""
-        return str(self._api_client.configuration.host)
+        return self._connection.server
 
     # -- requests
     # ---------------------------------------------------------------------------------------------
@@ -116,62 +73,7 @@ class Cluster:
             ApiError: the server refused it.
             UnreachableError: the server gave no answer.
         """
-        started, pause, asked_again = time.monotonic(), 0.25, False
-        while True:
-            try:
-                return self._send_once(request)
-            except (ApiError, UnreachableError) as error:
-                forbidden = isinstance(error, ApiError) and error.status == 403
-                if forbidden and not asked_again and self._is_ready():
-                    asked_again = True  # it may have become ready just after the refusal
-                    continue
-                wait = max(pause, (error.retry_after or 0.0) if isinstance(error, ApiError) else 0.0)
-                if asked_again or not _may_pass(error, request) or not self._has_time(started, wait, error):
-                    raise
-                logger.info("trying again in %.1f s: %s", wait, error)
-                time.sleep(wait)
-                pause = min(pause * 2, 4.0)
-
-    def _has_time(self, started: float, wait: float, error: ClusterError) -> bool:
-        forbidden = isinstance(error, ApiError) and error.status == 403
-        patience = min(self._patience, _FORBIDDEN_PATIENCE_SECONDS) if forbidden else self._patience
-        return time.monotonic() - started + wait <= patience
-
-    def _is_ready(self) -> bool:
-        """Return whether the server has read its roles and bindings; until then it forbids everything."""
-        try:
-            self._send_once(Request(method="GET", path="/readyz", what="ask whether the server is ready"))
-        except (ApiError, UnreachableError):
-            return False
-        return True
-
-    def _send_once(self, request: Request) -> Answer:
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
-            response = self._api_client.call_api(
-                request.path,
-                request.method,
-                query_params=list(request.query.items()),
-                header_params=request.headers,
-                body=request.body,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _request_timeout=(CONNECT_SECONDS, READ_SECONDS),
-            )
-            status, body, headers = response.status, response.data, response.headers
-        except AttributeError as error:
-            # How the client ends at a TLS fault: it decodes the body of its own exception, which has none.
-            if not isinstance(error.__context__, ApiException):
-                raise
-            raise unreachable(request, host=self.server, error=error) from error
-        except ApiException as error:
-            body = error.body.encode() if isinstance(error.body, str) else error.body or b""
-            status, headers = error.status, error.headers or {}
-        except (HTTPError, OSError) as error:
-            raise unreachable(request, host=self.server, error=error) from error
-        return checked(request, status=int(status), body=body, headers=headers)
+        return self._connection.send(request)
 
     # -- kinds
     # ------------------------------------------------------------------------------------------------
@@ -403,13 +305,6 @@ class Cluster:
         return str(answer.json().get("gitVersion", ""))
 
 
-def _may_pass(error: ApiError | UnreachableError, request: Request) -> bool:
-    """Return whether the same request may succeed in a moment, and may be sent again at all."""
-    if isinstance(error, ApiError):
-        return error.is_transient or error.status == 403
-    return error.is_transient and (request.repeatable or not error.may_have_arrived)
-
-
 def _pages(cluster: Cluster, request: Request) -> list[Object]:
     items: list[Object] = []
     query = dict(request.query)
@@ -420,31 +315,3 @@ def _pages(cluster: Cluster, request: Request) -> list[Object]:
         if not more:
             return items
         query["continue"] = more
-
-
-def log_text(answer: Answer) -> str:
-    """Return the log in an answer; "" where the kubelet says instead that it has none any more."""
-    text = answer.text() if answer.status == 200 else ""
-    return "" if text.startswith(_NO_LOG) else text
-
-
-def log_request(
-    namespace: str, pod: str, *, container: str | None = None, previous: bool = False, tail: int = 100
-) -> Request:
-    """Return the request for the end of a container's log, bounded in lines and bytes.
-
-    400 is the server's answer for a container that never ran, 404 for a pod that is gone.
-    """
-    query: dict[str, str | int] = {"tailLines": tail, "limitBytes": _LARGEST_LOG}
-    if container:
-        query["container"] = container
-    if previous:
-        query["previous"] = "true"
-    return Request(
-        method="GET",
-        path=object_path(api_version="v1", plural="pods", namespace=namespace, name=pod, subresource="log"),
-        what="read a log",
-        about=f"Pod {namespace}/{pod}",
-        query=query,
-        accept=frozenset({400, 404}),
-    )

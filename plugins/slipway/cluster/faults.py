@@ -14,6 +14,8 @@ from slipway.errors import ClusterError, bounded
 
 TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
 _MOST_CAUSES = 5
+# The server calls an unknown field in an apply an internal error (500), which would look as if it might pass.
+_MISTYPED = "typed patch object"
 
 _REMEDIES = {
     401: "Renew the credentials of the cluster's connection",
@@ -52,7 +54,7 @@ class ApiError(ClusterError):
     @property
     def is_transient(self) -> bool:
         """Whether asking again may help: overload, a restarting server, a webhook that is away."""
-        return self.status in TRANSIENT_STATUS
+        return self.status in TRANSIENT_STATUS and _MISTYPED not in self.why
 
 
 class UnreachableError(ClusterError):
@@ -122,6 +124,8 @@ def _remedy(status: int, message: str) -> str:
             "These fields of a StatefulSet cannot be changed: delete it (its claims stay) and deploy again: "
             "kubectl delete statefulset NAME --cascade=orphan"
         )
+    if _MISTYPED in message:
+        return "Correct the field that it names in include/templates: kubectl explain KIND"
     if "violates PodSecurity" in message:
         return "Make the pod fit the namespace's Pod Security level, or use another namespace"
     if "exceeded quota" in message:

@@ -160,7 +160,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 def _certificate_fault(error: BaseException) -> str:
     for link in _chain(error):
         if isinstance(link, ssl.SSLCertVerificationError):
-            return link.verify_message
+            return str(getattr(link, "verify_message", "") or link)
         if "certificate verify failed" in str(link).lower() or "doesn't match" in str(link):
             return str(link)
     return ""

@@ -1,26 +1,14 @@
-"""Waiting for a workload: the same steps for an Airflow trigger (asyncio) and for a terminal.
-
-``_waiting`` is the whole of the waiting as a generator that does nothing itself: it yields what to do (ask
-the server, pause, report) and is told the outcome. Two short drivers do it. It asks anew each second or two
-instead of holding a watch, so that an API server's restart, an expired resourceVersion (410) or a lost
-connection is nothing but a question without an answer.
-"""
+"""Waiting for a workload, for an Airflow trigger (asyncio) and for a terminal: two drivers of the same steps."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from slipway.cluster.causes import likely_cause
-from slipway.cluster.client import Cluster, log_request, log_text
-from slipway.cluster.faults import ApiError, UnreachableError
-from slipway.cluster.objects import ENDPOINT_LABEL, KNOWN_KINDS, Object, object_path, selector
-from slipway.cluster.pods import claim_names
-from slipway.cluster.redact import redact
+from slipway.cluster.client import Cluster
 from slipway.cluster.transport import (
     CONNECT_SECONDS,
     READ_SECONDS,
@@ -30,39 +18,11 @@ from slipway.cluster.transport import (
     require_verification,
     unreachable,
 )
-from slipway.cluster.verdict import Doom, Limits, Verdict, condition, doomed, progressing
-from slipway.cluster.workload import judge
-from slipway.errors import ClusterError, UsageError
-
-_QUICK_SECONDS = 30.0
-_QUICK_PAUSE = 1.0
-_PAUSE = 2.0
-_ABSENT_SECONDS = 10.0
-_SILENT_SECONDS = 180.0
-_REFUSED_SECONDS = 15.0
-_MOST_PODS = 8
-_LOG_LINES = 40
-_LOG_BYTES = 4096
+from slipway.cluster.verdict import Limits, Verdict
+from slipway.cluster.waiting import Pause, Report, Target, waiting
+from slipway.errors import ClusterError
 
 Progress = Callable[[str], Awaitable[None] | None]
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Wait so many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Report:
-    """Tell whoever waits what is happening; yielded only when it is something new."""
-
-    what: str
-
-
-Step = Request | Pause | Report
-Waiting = Generator[Step, Answer | None, Verdict]
 
 
 class AsyncApiClient(Protocol):
@@ -107,7 +67,7 @@ async def wait_for_workload(
         ClusterError: the cluster refuses the question (no permission), or gave no answer for three minutes.
     """
     require_verification(api_client.configuration)
-    target = _Target(
+    target = Target(
         kind=kind,
         namespace=namespace,
         name=name,
@@ -115,12 +75,12 @@ async def wait_for_workload(
         endpoint=endpoint,
         limits=limits or Limits(),
     )
-    waiting = _waiting(target, deadline_seconds=deadline_seconds)
+    steps = waiting(target, deadline_seconds=deadline_seconds)
     answer: Answer | None = None
     error: ClusterError | None = None
     while True:
         try:
-            step = waiting.throw(error) if error else waiting.send(answer)
+            step = steps.throw(error) if error else steps.send(answer)
         except StopIteration as end:
             verdict: Verdict = end.value
             return verdict
@@ -151,7 +111,7 @@ def wait_for_workload_sync(
     limits: Limits | None = None,
 ) -> Verdict:
     """Wait as ``wait_for_workload`` does, in this thread."""
-    target = _Target(
+    target = Target(
         kind=kind,
         namespace=namespace,
         name=name,
@@ -159,12 +119,12 @@ def wait_for_workload_sync(
         endpoint=endpoint,
         limits=limits or Limits(),
     )
-    waiting = _waiting(target, deadline_seconds=deadline_seconds)
+    steps = waiting(target, deadline_seconds=deadline_seconds)
     answer: Answer | None = None
     error: ClusterError | None = None
     while True:
         try:
-            step = waiting.throw(error) if error else waiting.send(answer)
+            step = steps.throw(error) if error else steps.send(answer)
         except StopIteration as end:
             verdict: Verdict = end.value
             return verdict
@@ -200,176 +160,3 @@ async def _ask(api_client: AsyncApiClient, request: Request) -> Answer:
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise unreachable(request, host=host, error=error) from error
     return checked(request, status=response.status, body=body, headers=response.headers)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Target:
-    kind: str
-    namespace: str
-    name: str
-    release: str
-    endpoint: str
-    limits: Limits
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
-
-
-def _waiting(target: _Target, *, deadline_seconds: float) -> Waiting:
-    started = time.monotonic()
-    looks = _Looks(target=target, last_answer=started)
-    told = ""
-    while True:
-        verdict = yield from looks.look()
-        if verdict.doom:
-            return (yield from _with_log(verdict.doom, target.namespace))
-        if verdict.what != told:
-            told = verdict.what
-            yield Report(told)
-        if verdict.state == "available":
-            return verdict
-        waited = time.monotonic() - started
-        if waited > deadline_seconds:
-            return doomed(_too_late(target, deadline_seconds, looks.last_seen or told))
-        yield Pause(_QUICK_PAUSE if waited < _QUICK_SECONDS else _PAUSE)
-
-
-@dataclass(kw_only=True)
-class _Looks:
-    """One look after the other, and how long the server or the workload has been away."""
-
-    target: _Target
-    last_answer: float
-    absent_since: float | None = None
-    last_seen: str = ""
-
-    def look(self) -> Waiting:
-        """Judge the workload now; a fault of the server that may pass is a state of waiting."""
-        try:
-            verdict = yield from _observe(self.target)
-        except (ApiError, UnreachableError) as error:
-            # Also Unauthorized and Forbidden: a server that has just started answers so for some seconds.
-            patience = _SILENT_SECONDS if error.is_transient else _REFUSED_SECONDS
-            if time.monotonic() - self.last_answer > patience:
-                raise
-            return progressing(f"waiting for the API server: {error.why}")
-        self.last_answer = time.monotonic()
-        if verdict is None:
-            self.absent_since = self.absent_since or self.last_answer
-            if self.last_answer - self.absent_since > _ABSENT_SECONDS:
-                return doomed(_gone(self.target))
-            return progressing(f"{self.target} isn't there yet")
-        self.absent_since, self.last_seen = None, verdict.what
-        return verdict
-
-
-def _observe(target: _Target) -> Generator[Step, Answer | None, Verdict | None]:
-    """Read what the judgement needs and return it; None when there is no such workload."""
-    api_version, plural = _workload_kind(target.kind)
-    namespace = target.namespace
-    path = object_path(api_version=api_version, plural=plural, namespace=namespace, name=target.name)
-    answer = yield from _get(
-        Request(method="GET", path=path, what="read the workload", about=str(target), accept=frozenset({404}))
-    )
-    if answer.status == 404:
-        return None
-    workload = {"apiVersion": api_version, "kind": target.kind, **answer.json()}
-    pods = yield from _list(namespace, "pods", {"labelSelector": selector({ENDPOINT_LABEL: target.endpoint})})
-    unready = [pod for pod in pods if condition(pod, "Ready").get("status") != "True"][:_MOST_PODS]
-    claims: list[Object] = []
-    if any(condition(pod, "PodScheduled").get("status") != "True" for pod in unready):
-        for claim in dict.fromkeys(claim for pod in unready for claim in claim_names(pod)):
-            query: dict[str, str | int] = {"fieldSelector": selector({"metadata.name": claim})}
-            claims += yield from _list(namespace, "persistentvolumeclaims", query)
-    events: list[Object] = []
-    # Nothing is to be explained when all is Ready: most looks of a long wait for a controller end here.
-    if unready or len(pods) < workload["spec"].get("replicas", 1):
-        for name in _explaining(target, pods, [*unready, *claims]):
-            query = {"fieldSelector": selector({"involvedObject.name": name})}
-            events += yield from _list(namespace, "events", query)
-    return judge(
-        workload, pods, events, claims, release=target.release, now=answer.date, limits=target.limits
-    )
-
-
-def _explaining(target: _Target, pods: list[Object], objects: list[Object]) -> list[str]:
-    """Return the names of the objects whose events may say why something does not start."""
-    names = [target.name, *(obj["metadata"]["name"] for obj in objects)]
-    if not pods:
-        names.append(f"{target.name}-0")  # a pod that is gone again, evicted or never made
-    return list(dict.fromkeys(names))
-
-
-def _workload_kind(kind: str) -> tuple[str, str]:
-    known = KNOWN_KINDS.get(("apps/v1", kind))
-    if known is None:
-        raise UsageError(
-            "cannot wait for this kind", about=kind, remedy="Kinds are StatefulSet and Deployment"
-        )
-    return "apps/v1", known[0]
-
-
-def _get(request: Request) -> Generator[Step, Answer | None, Answer]:
-    answer = yield request
-    if answer is None:
-        raise TypeError("a driver must answer a request")
-    return answer
-
-
-def _list(
-    namespace: str, plural: str, query: dict[str, str | int]
-) -> Generator[Step, Answer | None, list[Object]]:
-    path = object_path(api_version="v1", plural=plural, namespace=namespace)
-    request = Request(
-        method="GET",
-        path=path,
-        what=f"list {plural}",
-        about=f"namespace {namespace}",
-        query={**query, "limit": 500},
-    )
-    answer = yield from _get(request)
-    return list(answer.json().get("items") or [])
-
-
-def _with_log(doom: Doom, namespace: str) -> Waiting:
-    """Add the end of the failed container's log, and the likely cause if the log shows a known one.
-
-    A log that cannot be read (gone, no permission) takes nothing from the reason that is known already.
-    """
-    if not doom.pod:
-        return doomed(doom)
-    log = ""
-    for previous in (doom.previous, not doom.previous):
-        request = log_request(
-            namespace, doom.pod, container=doom.container, previous=previous, tail=_LOG_LINES
-        )
-        try:
-            answer = yield from _get(request)
-        except ClusterError:
-            continue
-        log = redact(log_text(answer))[-_LOG_BYTES:].strip()
-        if log:
-            break
-    cause = likely_cause(log)
-    if cause:
-        doom = doom.model_copy(update={"why": f"{doom.why}. {cause}" if doom.why else cause})
-    return doomed(doom, log=log)
-
-
-def _gone(target: _Target) -> Doom:
-    return Doom(
-        reason="NotFound",
-        about=str(target),
-        why="there is no such workload: it was not applied, or somebody deleted it",
-        remedy="Deploy the endpoint again",
-    )
-
-
-def _too_late(target: _Target, deadline_seconds: float, last: str) -> Doom:
-    look = f"kubectl -n {target.namespace} describe {target.kind.lower()} {target.name}"
-    return Doom(
-        reason="DeadlineExceeded",
-        about=str(target),
-        why=f"not available after {deadline_seconds:.0f} s; last seen: {last}",
-        remedy=f"Give it more time if it still loads: {look}",
-    )

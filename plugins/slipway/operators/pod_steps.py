@@ -136,11 +136,13 @@ class MeasureOperator(StepPodOperator):
 
     def done(self, work: Work, message: str, context: Context) -> None:
         """Keep the raw JSON and its figures."""
+        from slipway.benchmark import whole_raw
         from slipway.benchmark.orders import BenchmarkResult
         from slipway.benchmark.table import format_table
         from slipway.releases.artifacts import Artifacts
 
-        raw = parse_result(message, BenchmarkResult).raw
+        result = parse_result(message, BenchmarkResult)
+        raw = whole_raw(result, log=self.pod_log() if result.in_log else "")
         workload = work.plan.workload
         assert workload is not None  # pod_of gave a pod
         name = f"benchmarks/{work.plan.object_name}/{work.release.number}-{context['ti'].id}.json"

@@ -130,6 +130,9 @@ class StepPodOperator(KubernetesPodOperator):
         trigger.connection_extras = None
         super().defer(trigger=trigger, **kwargs)
 
+    def convert_config_file_to_dict(self) -> None:
+        """Leave the kubeconfig that ``KUBECONFIG`` may name alone: the provider would carry it in the trigger."""
+
     def post_complete_action(
         self, *, pod: V1Pod, remote_pod: V1Pod, context: Context, result: dict[Any, Any] | None, **kwargs: Any
     ) -> None:
@@ -162,6 +165,12 @@ class StepPodOperator(KubernetesPodOperator):
 
     def done(self, work: Work, message: str, context: Context) -> None:
         """What becomes of the pod's result."""
+
+    def pod_log(self) -> str:
+        """The whole log of the step's container, from its finished pod."""
+        assert self.pod is not None  # a result came from it
+        place = {"name": self.pod.metadata.name, "namespace": self.pod.metadata.namespace}
+        return str(self.client.read_namespaced_pod_log(**place, container=self.base_container_name))
 
     def _open(self, context: Context) -> Work:
         self.opened = Work(self.release)

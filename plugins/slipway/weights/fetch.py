@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from slipway.errors import WeightsError
+from slipway.errors import UsageError, WeightsError
 from slipway.weights.claim import Claim, claimed
 from slipway.weights.journal import Journal
 from slipway.weights.layout import space_needed
-from slipway.weights.manifest import Manifest
+from slipway.weights.manifest import READY, Manifest
 from slipway.weights.orders import FetchOrder, FetchResult
 from slipway.weights.parts import PART, Settings
 from slipway.weights.progress import Progress
@@ -111,9 +111,11 @@ def _bring(
 ) -> list[str]:
     partial = destination.with_name(f"{destination.name}.partial")
     journal_file = destination.with_name(f"{destination.name}.journal")
+    if destination.exists():
+        _refuse_what_is_not_ours(destination, manifest=manifest)
     journal = Journal(journal_file, manifest_digest=manifest.digest, part_size=PART)
     try:
-        _take_back(destination, partial=partial, journal=journal, say=say)
+        _take_back(destination, manifest=manifest, partial=partial, journal=journal, say=say)
         partial.mkdir(mode=0o755, exist_ok=True)
         _trust_what_fits(manifest, partial=partial, journal=journal, say=say)
         check_volume(destination.parent, still_to_come=space_needed(manifest.files, directory=partial))
@@ -145,7 +147,9 @@ def _bring(
     return warnings
 
 
-def _take_back(destination: Path, *, partial: Path, journal: Journal, say: Callable[[str], None]) -> None:
+def _take_back(
+    destination: Path, *, manifest: Manifest, partial: Path, journal: Journal, say: Callable[[str], None]
+) -> None:
     """Make a destination that is not ready, or no longer as it was verified, into a partial one again.
 
     What its marker says of the files that nobody touched goes into the journal: only the others are looked
@@ -160,14 +164,34 @@ def _take_back(destination: Path, *, partial: Path, journal: Journal, say: Calla
             why="Slipway never leaves both: something else wrote here",
             remedy=f"look at both and remove one: {destination} or {partial}",
         )
-    say(f"{destination} is not as it was verified: checking its files again")
     ready = read_ready(destination)
+    say(f"{destination} is not as it was verified: checking its files again")
     for file in ready.files if ready else []:
         if journal.verified(file.path) is None:
             journal.file_verified(file.path, sha256=file.sha256, mtime_ns=file.mtime_ns)
     remove_ready(destination)
     destination.rename(partial)
     sync_directory(partial.parent)
+
+
+def _refuse_what_is_not_ours(destination: Path, *, manifest: Manifest) -> None:
+    """Touch no directory that has anything in it besides this model: somebody named the wrong one."""
+    ours = {entry.path for entry in manifest.files} | {READY, f"{READY}.tmp"}
+    why = "it is a mount point" if destination.is_mount() else ""
+    if not destination.is_dir():
+        why = "it is a file"
+    for path in destination.rglob("*"):
+        inside = path.relative_to(destination).as_posix()
+        if inside not in ours and (path.is_symlink() or not path.is_dir()):
+            why = f"it has {inside} in it, which is not of this model"
+            break
+    if why:
+        raise UsageError(
+            "the destination is not a directory of Slipway's",
+            about=str(destination),
+            why=why,
+            remedy="name a new directory, such as <volume>/<model>/<revision>",
+        )
 
 
 def _trust_what_fits(

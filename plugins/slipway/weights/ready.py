@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slipway.weights.manifest import READY, Manifest
-from slipway.weights.space import sync_directory
+from slipway.weights.space import explain, sync_directory
 
 
 class ReadyFile(BaseModel):
@@ -49,6 +49,8 @@ def read_ready(directory: Path) -> Ready | None:
         return Ready.model_validate_json((directory / READY).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
+    except OSError as error:
+        raise explain(error, about=str(directory / READY)) from error
 
 
 def is_intact(directory: Path, *, ready: Ready) -> bool:

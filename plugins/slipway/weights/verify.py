@@ -42,7 +42,7 @@ def check_names(manifest: Manifest) -> None:
     raise WeightsError(
         f"the source is not a complete model: it lacks {', '.join(missing)}",
         about=manifest.source,
-        why=f"its {len(names)} files are {', '.join(sorted(names)[:5])}" + (", …" if len(names) > 5 else ""),
+        why=f"its {len(names)} files: {', '.join(sorted(names)[:5])}" + (", …" if len(names) > 5 else ""),
         remedy=hint,
     )
 
