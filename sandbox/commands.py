@@ -52,9 +52,7 @@ def run(
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise SandboxError(
-            f"{words[0]} is not installed: install it (`make setup` does on Debian)"
-        ) from None
+        raise SandboxError(f"{words[0]} is not installed: install it (`make setup` does on Debian)") from None
     finally:
         if sink:
             sink.close()

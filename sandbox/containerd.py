@@ -22,7 +22,9 @@ def program(config: Settings, *, pause_image: str) -> Program:
         pause_image=pause_image,
     )
     write(path, text)
-    return Program(name="containerd", command=["/usr/bin/containerd", "--config", path], priority=10)
+    return Program(
+        name="containerd", command=["/usr/bin/containerd", "--config", path], files=[path], priority=10
+    )
 
 
 def socket(config: Settings) -> Path:

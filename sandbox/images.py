@@ -45,7 +45,7 @@ STOOD_ON = ("base", "binutils")
 # Its layers stay in buildah's storage, so that a change of code costs one small layer.
 LAYERED = "tools"
 KEPT_ARCHIVES = 2
-QUOTED_LINES = 15
+LONGEST_QUOTE = 300
 
 Log = Callable[[str], None]
 
@@ -93,6 +93,7 @@ def ensure_images(names: Sequence[str] = NAMES, *, log: Log) -> list[Image]:
     if all(each.archive.exists() for each in images):
         return images
     _require("buildah", "mmdebstrap")
+    _uv()
     with _locked(log):
         missing = [each for each in images if not each.archive.exists()]
         if missing:
@@ -141,7 +142,9 @@ def push_images(registry: str, names: Sequence[str] = NAMES, *, log: Log = print
     for each in ensure_images(names, log=log):
         target = f"{host}/{each.reference.removeprefix('localhost/')}"
         with _locked(log), _storage_in_use():
-            _output([*_buildah(), "pull", "-q", f"docker-archive:{each.archive}"], doing=f"read {each.archive}")
+            _output(
+                [*_buildah(), "pull", "-q", f"docker-archive:{each.archive}"], doing=f"read {each.archive}"
+            )
             verify = f"--tls-verify={'false' if insecure else 'true'}"
             _output(
                 [*_buildah(), "push", "-q", verify, each.reference, f"docker://{target}"],
@@ -179,7 +182,9 @@ class _Build:
         """Build them all; the first failure ends the round."""
         # Wheels need only the network and the disk: they are fetched while the root file system is being made.
         wheels = {each.name: self.pool.submit(self.wheels, each.name) for each in images}
-        stood_on = {part for each in images for part in image_parts(each.name, include=INCLUDE)} & set(STOOD_ON)
+        stood_on = {part for each in images for part in image_parts(each.name, include=INCLUDE)} & set(
+            STOOD_ON
+        )
         made: dict[str, Future[None]] = {}
         if "base" in stood_on:
             made["base"] = self.pool.submit(self.base)
@@ -206,8 +211,6 @@ class _Build:
         target = f"docker-archive:{part}:{wanted.reference}"
         if wanted.name == LAYERED:
             code = self.stage_code()
-            if reference(wanted.name) != wanted.reference:
-                raise SandboxError("plugins/slipway changed while its image was being built: run it again")
             command += ["--build-context", f"package={code}", "--layers", "-t", wanted.reference, str(folder)]
             self.run(command, doing=f"build the image {wanted.name}", log_name=wanted.name)
             self.run(
@@ -219,6 +222,10 @@ class _Build:
         else:
             command += ["--layers=false", "-t", target, str(folder)]
             self.run(command, doing=f"build the image {wanted.name}", log_name=wanted.name)
+        if reference(wanted.name) != wanted.reference:
+            raise SandboxError(
+                f"The image {wanted.name} was edited while it was being built: run the same command again"
+            )
         part.rename(wanted.archive)
         size = wanted.archive.stat().st_size / 1e6
         self.log(f"image {wanted.name}: built in {time.monotonic() - started:.1f} s, {size:,.0f} MB")
@@ -254,7 +261,11 @@ class _Build:
             environment=environment,
         )  # fmt: skip
         if slim.exists():
-            self.run(["sh", str(slim), str(part / "wheels")], doing=f"trim the image {name}", log_name=f"{name}-wheels")
+            self.run(
+                ["sh", str(slim), str(part / "wheels")],
+                doing=f"trim the image {name}",
+                log_name=f"{name}-wheels",
+            )
         for old in self.cache.glob(f"wheels/{name}-{'?' * 12}"):
             shutil.rmtree(old)
         part.rename(target)
@@ -334,8 +345,9 @@ class _Build:
         path = self.cache / "logs" / f"{log_name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as output:
+            # However this process ends, no build goes on behind its back and none holds the storage.
             child = subprocess.Popen(
-                command,
+                ["setpriv", "--pdeathsig", "TERM", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -349,7 +361,9 @@ class _Build:
         if self.ended.is_set():
             raise SandboxError(f"Stopped while going to {doing}: run the same command again to go on")
         if status != 0:
-            raise SandboxError(f"Could not {doing} (exit status {status}), see {path}:\n{_last_lines(path)}")
+            raise SandboxError(
+                f"Could not {doing}: {_last_word(path) or f'exit status {status}'} (all of it: {path})"
+            )
 
 
 def _cache() -> Path:
@@ -363,7 +377,7 @@ def _storage() -> Path:
 
 
 def _buildah() -> list[str]:
-    """buildah with a storage of our own: nothing of the user's is touched, and all of it goes with the cache."""
+    """Buildah with a storage of our own: nothing of the user's is touched, and all of it goes with the cache."""
     name = hashlib.sha256(str(_storage()).encode()).hexdigest()[:12]
     return [
         "buildah", "--root", str(_storage()), "--runroot", f"/run/slipway-images-{name}", "--storage-driver", "overlay",
@@ -388,7 +402,9 @@ def _require(*programs: str) -> None:
         raise SandboxError("Building images needs root (mmdebstrap and chroot): run it with sudo")
     missing = [program for program in programs if not shutil.which(program)]
     if missing:
-        raise SandboxError(f"Missing: {', '.join(missing)}. Install with: apt-get install {' '.join(missing)}")
+        raise SandboxError(
+            f"Missing: {', '.join(missing)}. Install with: apt-get install {' '.join(missing)}"
+        )
 
 
 @contextmanager
@@ -418,7 +434,9 @@ def _clean_storage() -> None:
     if not _storage().exists():
         return
     subprocess.run([*_buildah(), "rm", "--all"], capture_output=True, check=False)
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]
+    mounts = [
+        line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    ]
     for mount in sorted((each for each in mounts if each.startswith(f"{_storage()}/")), reverse=True):
         subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
 
@@ -426,7 +444,9 @@ def _clean_storage() -> None:
 def _forget_older(built: Image) -> None:
     """Delete old archives of the same image, and their copies in buildah's storage, except the newest few."""
     archives = sorted(
-        built.archive.parent.glob(f"{built.name}-{'?' * 12}.tar"), key=lambda path: path.stat().st_mtime, reverse=True
+        built.archive.parent.glob(f"{built.name}-{'?' * 12}.tar"),
+        key=lambda path: path.stat().st_mtime,
+        reverse=True,
     )
     for old in archives[KEPT_ARCHIVES:]:
         old.unlink()
@@ -446,19 +466,32 @@ def _output(command: Sequence[str], *, doing: str) -> str:
     return done.stdout
 
 
-def _last_lines(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return "\n".join(lines[-QUOTED_LINES:])
+def _last_word(log: Path) -> str:
+    """The line of a log that says most: the last with "error" in it, else the last."""
+    lines = [
+        line.strip()
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
+    errors = [
+        line for line in lines if "error" in line.lower() and not line.startswith("Error: building at STEP")
+    ]
+    return (errors or lines or [""])[-1][:LONGEST_QUOTE]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Build the named images, or all, and print where each is."""
     try:
-        for each in ensure_images(arguments or NAMES, log=lambda line: print(line, file=sys.stderr, flush=True)):
+        for each in ensure_images(
+            arguments or NAMES, log=lambda line: print(line, file=sys.stderr, flush=True)
+        ):
             print(f"{each.reference}\t{each.archive}")
     except SandboxError as error:
         print(error, file=sys.stderr)
-        return 1
+        return error.status
+    except KeyboardInterrupt:
+        print("Stopped: the same command goes on where it was", file=sys.stderr)
+        return 130
     return 0
 
 

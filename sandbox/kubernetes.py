@@ -30,8 +30,15 @@ def programs(config: Settings) -> list[Program]:
         Program(name="kube-apiserver", command=_apiserver(config), priority=20),
         Program(name="kube-controller-manager", command=_controller_manager(config), priority=30),
         Program(name="kube-scheduler", command=_scheduler(config), priority=30),
-        Program(name="kubelet", command=_kubelet(config), priority=40),
-        Program(name="kube-proxy", command=_kube_proxy(config), priority=30),
+        Program(
+            name="kubelet", command=_kubelet(config), files=[config.kubeconfigs / "kubelet.yaml"], priority=40
+        ),
+        Program(
+            name="kube-proxy",
+            command=_kube_proxy(config),
+            files=[config.kubeconfigs / "kube-proxy.yaml"],
+            priority=30,
+        ),
     ]
 
 

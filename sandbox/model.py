@@ -69,7 +69,12 @@ def tiny_model() -> Path:
     cache = Path(root) if root else Path.home() / ".cache" / "slipway"
     folder = cache / "models" / f"{NAME}-{digest.hexdigest()[:12]}"
     if not folder.exists():
-        make_model(folder)
+        try:
+            make_model(folder)
+        except OSError:
+            # Another process made the same model in the meantime.
+            if not folder.exists():
+                raise
     return folder
 
 
@@ -183,7 +188,9 @@ def _tokenizer() -> tuple[str, list[bool]]:
     if tokenizer.get_vocab_size() != VOCABULARY:
         raise SandboxError(f"The texts in {LICENCES} are too short for the tokenizer: reinstall base-files")
     words = (tokenizer.decode([token]) for token in range(VOCABULARY))
-    return tokenizer.to_str(pretty=False), [word.isascii() and word.isprintable() and word != "" for word in words]
+    return tokenizer.to_str(pretty=False), [
+        word.isascii() and word.isprintable() and word != "" for word in words
+    ]
 
 
 def _weights(can_be_said: Sequence[bool]) -> bytes:
@@ -210,7 +217,11 @@ def _weights(can_be_said: Sequence[bool]) -> bytes:
     embedding[:, CONSTANT] = SPREAD_EMBEDDING
     head = some(VOCABULARY, HIDDEN, SPREAD_HEAD)
     head[:, CONSTANT] = [0.0 if said else NEVER for said in can_be_said]
-    tensors = {"model.embed_tokens.weight": embedding, "model.norm.weight": ones(HIDDEN), "lm_head.weight": head}
+    tensors = {
+        "model.embed_tokens.weight": embedding,
+        "model.norm.weight": ones(HIDDEN),
+        "lm_head.weight": head,
+    }
     for layer in range(LAYERS):
         of_layer = {
             "input_layernorm": ones(HIDDEN),
@@ -229,10 +240,13 @@ def _weights(can_be_said: Sequence[bool]) -> bytes:
     # bfloat16 is the upper half of a float32; adding 0x8000 rounds to the nearest. numpy has no such type, so
     # safetensors is given the buffers themselves: `halves` keeps them alive.
     halves = {
-        name: ((value.view(numpy.uint32) + 0x8000) >> 16).astype("<u2") for name, value in sorted(tensors.items())
+        name: ((value.view(numpy.uint32) + 0x8000) >> 16).astype("<u2")
+        for name, value in sorted(tensors.items())
     }
     specs = {
-        name: TensorSpec(dtype="bfloat16", shape=value.shape, data_ptr=value.ctypes.data, data_len=value.nbytes)
+        name: TensorSpec(
+            dtype="bfloat16", shape=value.shape, data_ptr=value.ctypes.data, data_len=value.nbytes
+        )
         for name, value in halves.items()
     }
     return bytes(serialize(specs, {"format": "pt"}))
@@ -263,7 +277,7 @@ def main(arguments: Sequence[str]) -> int:
         make_model(Path(arguments[0]))
     except SandboxError as error:
         print(error, file=sys.stderr)
-        return 1
+        return error.status
     print(f"{arguments[0]}: a tiny Qwen3 whose words are random")
     return 0
 

@@ -40,4 +40,4 @@ def program(config: Settings, *, helper_image: str) -> Program:
         f"--kubeconfig={config.kubeconfigs}/local-path-provisioner.conf",
         f"--namespace={settings.SYSTEM_NAMESPACE}",
     ]
-    return Program(name="local-path-provisioner", command=command, priority=50)
+    return Program(name="local-path-provisioner", command=command, files=[config_file, helper], priority=50)

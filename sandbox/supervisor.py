@@ -30,12 +30,18 @@ from sandbox.templating import render, write
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """One supervised part. `priority`: lower starts earlier and stops later."""
+    """One supervised part.
+
+    Attributes:
+        priority: lower starts earlier and stops later.
+        files: its configuration; when one of them changes, the next `up` restarts the part.
+    """
 
     name: str
     command: Sequence[str | Path]
     priority: int
     environment: dict[str, str] = field(default_factory=dict)
+    files: Sequence[Path] = ()
     directory: Path | None = None
     stop_seconds: int = 10
 
@@ -56,7 +62,7 @@ def start(settings: Settings, programs: Sequence[Program]) -> None:
     config = render(
         "templates/supervisord.conf.j2",
         commands={program.name: _with_environment(settings, program) for program in programs},
-        digests={program.name: _digest(program.environment) for program in programs},
+        digests={program.name: _digest(program) for program in programs},
         home=settings.home,
         logs=settings.logs,
         run=settings.run,
@@ -144,8 +150,9 @@ def _launch(settings: Settings) -> None:
     command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(_config(settings))]
     if settings.native:
         command = _in_namespaces(settings, command)
-    with (settings.logs / "supervisord.out").open("ab") as log:
-        subprocess.Popen(
+    out = settings.logs / "supervisord.out"
+    with out.open("wb") as log:
+        started = subprocess.Popen(
             command,
             cwd=settings.home,
             env={**os.environ, machine.MARKER: str(settings.home)},
@@ -156,8 +163,9 @@ def _launch(settings: Settings) -> None:
         )
     deadline = time.monotonic() + 20
     while not is_running(settings):
-        if time.monotonic() > deadline:
-            raise SandboxError(f"supervisord does not answer; see {settings.logs}/supervisord.out")
+        if started.poll() is not None or time.monotonic() > deadline:
+            lines = out.read_text(errors="replace").strip().splitlines() or ["it does not answer"]
+            raise SandboxError(f"supervisord does not start: {lines[-1][:300]} (all of it: {out})")
         time.sleep(0.05)
 
 
@@ -202,8 +210,9 @@ def _with_environment(settings: Settings, program: Program) -> list[str | Path]:
     return ["/bin/sh", "-c", '. "$0"; exec "$@"', path, *program.command]
 
 
-def _digest(environment: dict[str, str]) -> str:
-    return hashlib.sha256(repr(sorted(environment.items())).encode()).hexdigest()[:12]
+def _digest(program: Program) -> str:
+    made_of = [sorted(program.environment.items()), [file.read_bytes() for file in program.files]]
+    return hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
 
 
 def _config(settings: Settings) -> Path:

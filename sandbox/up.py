@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def up(config: Settings) -> None:
             machine.kill_sandbox_processes(config)
         if not airflow.is_running(config):
             machine.require_free_port(config.airflow_port, variable="SLIPWAY_AIRFLOW_PORT")
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(max_workers=16) as pool:
             steps = _native(config, pool) if config.native else _external(config, pool)
             _finish(steps)
     say(f"up: Airflow {config.airflow_url}, user {airflow.USER}, password in {airflow.password_file(config)}")
@@ -85,13 +84,15 @@ def _native(config: Settings, pool: ThreadPoolExecutor) -> list[Future[None]]:
         for name in images.NAMES:
             _import_image(config, images.image(name), made)
 
-    def after_boot(tool: Tool, program: str) -> Callable[[], None]:
-        def start() -> None:
-            built[tool].result()
-            booted.result()
-            supervisor.start_programs(config, [program])
+    def start_dns() -> None:
+        built[gobuild.COREDNS].result()
+        booted.result()
+        dns.start(config)
 
-        return start
+    def start_storage() -> None:
+        built[gobuild.LOCAL_PATH].result()
+        booted.result()
+        supervisor.start_programs(config, ["local-path-provisioner"])
 
     def start_s3() -> None:
         built[gobuild.VERSITYGW].result()
@@ -103,8 +104,8 @@ def _native(config: Settings, pool: ThreadPoolExecutor) -> list[Future[None]]:
         airflow_up,
         booted,
         pool.submit(fill),
-        pool.submit(after_boot(gobuild.COREDNS, "coredns")),
-        pool.submit(after_boot(gobuild.LOCAL_PATH, "local-path-provisioner")),
+        pool.submit(start_dns),
+        pool.submit(start_storage),
         pool.submit(start_s3),
     ]
 

@@ -32,7 +32,8 @@ REAL = "libtorch_cuda.so"
 STAND_INS = (REAL, "libcudnn.so.9", "libcufile.so.0", "libcupti.so.13", "libnccl.so.2")
 GONE = ("libcaffe2_nvrtc.so", "libtorch_cuda_linalg.so", "libtorch_nvshmem.so")
 SYSTEM = tuple(
-    Path("/lib/x86_64-linux-gnu") / name for name in ("libc.so.6", "libgcc_s.so.1", "libm.so.6", "libstdc++.so.6")
+    Path("/lib/x86_64-linux-gnu") / name
+    for name in ("libc.so.6", "libgcc_s.so.1", "libm.so.6", "libstdc++.so.6")
 )
 # What torch calls while it is imported: this returns a reference to a variable that torch_python then sets,
 REFERENCES = ("_ZN4c10d15get_gil_checkerEv",)
@@ -93,7 +94,9 @@ def wanted(folder: Path) -> set[str]:
     defined: set[str] = set()
     for name in KEPT:
         # A weak symbol may stay undefined.
-        needed |= {each for each, (kind, _) in symbols(folder / name, "--undefined-only").items() if kind == "U"}
+        needed |= {
+            each for each, (kind, _) in symbols(folder / name, "--undefined-only").items() if kind == "U"
+        }
         defined |= {each.partition("@")[0] for each in symbols(folder / name, "--defined-only")}
     for library in SYSTEM:
         defined |= {each.partition("@")[0] for each in symbols(library, "--defined-only")}
@@ -119,7 +122,10 @@ def assembly(names: list[str], real: dict[str, tuple[str, int]]) -> str:
                 f".lcomm variable{number}, 64",
             ]
         elif name in CONSTRUCTORS:
-            lines += [f".section .text\n.type {name}, @function\n{name}:", CONSTRUCTOR.format(CONSTRUCTORS[name])]
+            lines += [
+                f".section .text\n.type {name}, @function\n{name}:",
+                CONSTRUCTOR.format(CONSTRUCTORS[name]),
+            ]
         elif kind in "TtWi" and not name.startswith("_ZTV"):
             text = f"{name}\\n"
             lines += [
@@ -134,7 +140,9 @@ def assembly(names: list[str], real: dict[str, tuple[str, int]]) -> str:
                 f"{name}: .quad {table}",
             ]
         else:
-            raise SystemExit(f"without_cuda.py: {name} is data of an unknown kind ({kind}): torch has changed")
+            raise SystemExit(
+                f"without_cuda.py: {name} is data of an unknown kind ({kind}): torch has changed"
+            )
     return "\n".join([*lines, '.section .note.GNU-stack,"",@progbits', ""])
 
 
@@ -167,7 +175,9 @@ def main(folder: Path) -> None:
         missing -= versioned if library != REAL else names
         make(folder, library, sorted(names), real)
     if missing:
-        raise SystemExit(f"without_cuda.py: nothing stands in for {', '.join(sorted(missing))}: torch has changed")
+        raise SystemExit(
+            f"without_cuda.py: nothing stands in for {', '.join(sorted(missing))}: torch has changed"
+        )
     for name in GONE:
         (folder / name).unlink(missing_ok=True)
 
