@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 
-.PHONY: help demo up down status reset test test-full bench lint format lock setup
+.PHONY: help demo up down status reset test test-full bench lint format lock setup setup-tests
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,12 +23,11 @@ status: setup ## Say what runs and how to reach it.
 reset: setup ## Stop all of it and delete its data.
 	@$(PYTHON) -m sandbox reset
 
-test: lint ## Run every test; sets up what it needs. At most 60 minutes on a fresh machine.
-	@$(PYTEST) tests/unit --quiet --exitfirst
+test: setup-tests lint ## Run every test; sets up what it needs. At most 60 minutes on a fresh machine.
 	@$(PYTHON) -m sandbox up
 	@$(PYTEST) -m "not full" --durations=10
 
-test-full: setup ## Run also what takes many rounds: make test-full ROUNDS=20 SEED=1
+test-full: setup-tests ## Run also what takes many rounds: make test-full ROUNDS=20 SEED=1
 	@$(PYTHON) -m sandbox up
 	@$(PYTEST) --durations=10
 
@@ -49,6 +48,9 @@ lock: setup ## Write requirements.lock anew from requirements.txt.
 	@.venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 \
 		--python-platform x86_64-manylinux_2_36 --no-emit-index-url \
 		--custom-compile-command "make lock" requirements.txt --output-file requirements.lock
+
+setup-tests:
+	@sandbox/bootstrap.sh postgresql
 
 setup: ## Make .venv from requirements.lock and install what is missing; quick when nothing is.
 	@sandbox/bootstrap.sh

@@ -1,14 +1,16 @@
 #!/bin/sh
 # Make .venv from requirements.lock and install what the sandbox needs from Debian. Quick when nothing is missing.
+# Arguments: further Debian packages (what tests need).
 set -eu
 cd "$(dirname "$0")/.."
 
 packages="python3 python3-venv containerd runc containernetworking-plugins iptables conntrack iproute2 kmod
-  buildah mmdebstrap ca-certificates util-linux procps"
+  buildah mmdebstrap ca-certificates util-linux procps $*"
 uv_version=0.13.9
 
+stamp=".venv/.slipway-lock${1:+-with-$1}"
 wanted=$(cat requirements.lock pyproject.toml sandbox/bootstrap.sh | cksum)
-[ -x .venv/bin/python ] && [ "$(cat .venv/.slipway-lock 2>/dev/null)" = "$wanted" ] && exit 0
+[ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && exit 0
 
 say() { echo "setup: $*"; }
 fail() { echo "setup: $*" >&2; exit 2; }
@@ -44,4 +46,4 @@ python=/usr/bin/python3
 say "installing Python packages"
 .venv/bin/uv pip sync --quiet --python .venv/bin/python --require-hashes requirements.lock
 [ ! -f pyproject.toml ] || .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
-echo "$wanted" >.venv/.slipway-lock
+echo "$wanted" >"$stamp"

@@ -13,7 +13,7 @@ from typing import Any
 from slipway.catalog.read import read_catalog
 from slipway.errors import SlipwayError, UsageError
 from slipway.manifests.plan import make_plan, parse_overrides
-from slipway.manifests.render import render
+from slipway.manifests.render import ENDPOINT_LABEL, render
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,9 +113,11 @@ def deploy(options: argparse.Namespace) -> int:
 
 
 def history(options: argparse.Namespace) -> int:
-    """List an endpoint's releases, the newest first."""
+    """List an endpoint's releases, the newest first; first restored from its cluster where that is asked."""
     from slipway.releases.store import History
 
+    if options.rebuild:
+        _rebuild(options)
     releases = History.open().list(endpoint=options.endpoint, limit=options.limit)
     for release in releases:
         finished = f"{release.finished_at:%Y-%m-%d %H:%M:%S}" if release.finished_at else "-"
@@ -127,8 +129,24 @@ def history(options: argparse.Namespace) -> int:
     return 0
 
 
+def _rebuild(options: argparse.Namespace) -> None:
+    from slipway.cluster.client import Cluster
+    from slipway.releases.inventory import NUMBER_LABEL, read_inventory
+    from slipway.releases.store import History
+
+    plan = make_plan(read_catalog(options.include), options.endpoint, include=options.include)
+    cluster = Cluster.from_kubeconfig(_kubeconfig(options.kubeconfig), context=plan.context)
+    labels = {ENDPOINT_LABEL: plan.object_name}
+    found = cluster.list(api_version="v1", kind="ConfigMap", namespace=plan.namespace, labels=labels)
+    kept = [obj for obj in found if NUMBER_LABEL in obj["metadata"]["labels"]]
+    for release in sorted((read_inventory(obj)[0] for obj in kept), key=lambda release: release.number):
+        History.open().restore(release)
+    print(f"{len(kept)} releases are in {plan.cluster}/{plan.namespace}", file=sys.stderr)
+
+
 def _kubeconfig(named: Path | None) -> Path:
-    return named or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
+    first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+    return named or Path(first or Path.home() / ".kube" / "config")
 
 
 def _overrides(options: argparse.Namespace) -> Any:
@@ -180,6 +198,8 @@ def _parser() -> argparse.ArgumentParser:
     added = command("history", history, "list an endpoint's releases")
     added.add_argument("endpoint")
     added.add_argument("--limit", type=int, default=20)
+    added.add_argument("--rebuild", action="store_true", help="restore them from the cluster first")
+    added.add_argument("--kubeconfig", type=Path, default=None, help="for --rebuild; default: $KUBECONFIG")
     return parser
 
 

@@ -51,7 +51,10 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["render", "qwen3-tiny", "--overrides", "{"], "slipway: the overrides are not JSON ({)"),
     (["render", "qwen3-tiny", "--overrides", '{"repicas": 2}'], "slipway: no such override (repicas)"),
     (["render", "qwen3-tiny", "--overrides", "[1]"], "slipway: an override cannot be used (overrides)"),
-    (["deploy", "qwen3-tiny"], "slipway: Airflow's address or login is not known: not set: SLIPWAY_AIRFLOW_URL"),
+    (
+        ["deploy", "qwen3-tiny"],
+        "slipway: Airflow's address or login is not known: not set: SLIPWAY_AIRFLOW_URL",
+    ),
     (["fetch", "ftp://x/y", "/tmp/x/y"], "slipway: "),
 ]
 
@@ -67,7 +70,9 @@ def test_a_mistake_is_one_line_and_exit_status_2(
     assert streams.err.startswith(message) and streams.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["render"], ["history", "x", "--limit", "many"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["no-such-command"], ["render"], ["history", "x", "--limit", "many"]]
+)
 def test_a_wrong_call_ends_with_2_and_the_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,7 +136,13 @@ class Airflow:
         if path.endswith("/taskInstances"):
             steps = [
                 {"task_id": "check", "state": "success", "start_date": "1", "map_index": -1, "duration": 1.0},
-                {"task_id": "download", "state": "failed", "start_date": "2", "map_index": -1, "duration": 2.0},
+                {
+                    "task_id": "download",
+                    "state": "failed",
+                    "start_date": "2",
+                    "map_index": -1,
+                    "duration": 2.0,
+                },
             ]
             return httpx.Response(200, json={"task_instances": steps})
         if path.endswith("/xcomEntries/failure"):
@@ -160,4 +171,6 @@ def test_a_run_is_followed_through_an_expired_login_and_its_failure_is_told(
     assert airflow.tokens == 2
     assert "  check: success 1.0 s\n" in streams.out
     assert streams.err == "slipway: download: the bucket is missing\n"
-    assert rest.trigger("redeploy_endpoint", {}, run_id="key-1") == "key-1", "the same key twice makes one run"
+    assert rest.trigger("redeploy_endpoint", {}, run_id="key-1") == "key-1", (
+        "the same key twice makes one run"
+    )

@@ -60,7 +60,9 @@ def test_a_deployment_always_ends_in_its_teardown(name: str) -> None:
     assert [task.task_id for task in dag.topological_sort()] == STEPS
     record, lock = dag.get_task("record"), dag.get_task("lock")
     assert record.is_teardown and record.on_failure_fail_dagrun and lock.is_setup
-    assert dag.dagrun_timeout is None, "a dagrun_timeout skips the teardown that returns to the last good release"
+    assert dag.dagrun_timeout is None, (
+        "a dagrun_timeout skips the teardown that returns to the last good release"
+    )
 
 
 def test_deploy_and_redeploy_are_the_same_steps() -> None:
@@ -103,7 +105,9 @@ def test_step_pods_keep_the_houses_defaults(path: Path) -> None:
 
     assert steps
     for step in steps:
-        assert step.log_pod_spec_on_failure is False, "the pod's environment must not get into failure messages"
+        assert step.log_pod_spec_on_failure is False, (
+            "the pod's environment must not get into failure messages"
+        )
         assert step.do_xcom_push is False, "the sidecar needs an image from a public registry"
         assert step.active_deadline_seconds and step.execution_timeout
         assert step.startup_timeout_seconds >= 600 and step.schedule_timeout_seconds >= 600

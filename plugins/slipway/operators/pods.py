@@ -138,23 +138,22 @@ class StepPodOperator(KubernetesPodOperator):
     ) -> None:
         """Take the result out of the finished pod before it is deleted, or the reason of its failure."""
         work = self.opened
-        if work is None or self._killed:
-            super().post_complete_action(
-                pod=pod, remote_pod=remote_pod, context=context, result=result, **kwargs
-            )
-            return
         try:
-            super().post_complete_action(
-                pod=pod, remote_pod=remote_pod, context=context, result=result, **kwargs
-            )
-        except AirflowException as error:
-            failure = self._failure(remote_pod or pod, about=work.plan.endpoint)
-            context["ti"].xcom_push(key=FAILURE, value=str(failure))
-            note_failure(self.release, step=context["ti"].task_id, error=failure)
-            raise AirflowFailException(f"{context['ti'].task_id}: {failure}") from error
-        context["ti"].xcom_push(key="pod_times", value=pod_times(remote_pod))
-        with one_line_failures(context, self.release):
-            self.done(work, termination_message(remote_pod), context)
+            if work is not None and not self._killed and succeeded(remote_pod):
+                context["ti"].xcom_push(key="pod_times", value=pod_times(remote_pod))
+                with one_line_failures(context, self.release):
+                    self.done(work, termination_message(remote_pod), context)
+        finally:
+            try:
+                super().post_complete_action(
+                    pod=pod, remote_pod=remote_pod, context=context, result=result, **kwargs
+                )
+            except AirflowException:
+                about = work.plan.endpoint if work else self.task_id
+                failure = self._failure(remote_pod or pod, about=about)
+                context["ti"].xcom_push(key=FAILURE, value=str(failure))
+                note_failure(self.release, step=self.task_id, error=failure)
+                raise AirflowFailException(f"{self.task_id}: {failure}") from None
 
     def pod_of(self, work: Work) -> StepPod | None:
         """What this step's pod is; None when there is nothing to do."""
@@ -193,13 +192,19 @@ class StepPodOperator(KubernetesPodOperator):
             raise AirflowFailException(f"{context['ti'].task_id}: the task was killed and its pod deleted")
 
 
+def succeeded(pod: V1Pod | None) -> bool:
+    """Whether the step's container ended with exit status 0."""
+    ended = _terminated(pod)
+    return ended is not None and ended.exit_code == 0
+
+
 def termination_message(pod: V1Pod) -> str:
     """The message that the step's container left, or ""."""
     state = _terminated(pod)
     return (state.message or "") if state else ""
 
 
-def _terminated(pod: V1Pod) -> Any:
+def _terminated(pod: V1Pod | None) -> Any:
     statuses = (pod.status.container_statuses if pod and pod.status else None) or []
     return next((status.state.terminated for status in statuses if status.name == "step"), None)
 

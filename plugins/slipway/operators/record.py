@@ -60,14 +60,23 @@ class RecordOperator(BaseOperator):
 
     def _good(self, work: Work) -> None:
         from slipway.cluster.apply import inventory_of, prune
+        from slipway.releases.inventory import inventory_object
 
-        before = work.history.last_good(work.plan.endpoint)
-        work.history.mark_good(work.release.id)
-        self.log.info("%s is good and serves", work.release.title)
-        if before is not None:
-            old = inventory_of(Rendered.from_bytes(before.objects).objects())
-            for ref in prune(work.cluster(), old=old, new=inventory_of(work.rendered.objects())):
-                self.log.info("pruned %s", ref)
+        earlier = self._since_last_good(work)
+        release = work.history.mark_good(work.release.id)
+        self.log.info("%s is good and serves", release.title)
+        cluster = work.cluster()
+        cluster.apply(inventory_object(release))
+        old = [ref for one in earlier for ref in inventory_of(Rendered.from_bytes(one.objects).objects())]
+        for ref in prune(cluster, old=old, new=inventory_of(work.rendered.objects())):
+            self.log.info("pruned %s", ref)
+
+    def _since_last_good(self, work: Work) -> list[Release]:
+        """The last good release and those that failed after it: together all that may have left objects."""
+        last = work.history.last_good(work.plan.endpoint)
+        first = last.number if last else 1
+        releases = work.history.list(endpoint=work.plan.endpoint, limit=work.release.number - first + 1)
+        return [release for release in releases if first <= release.number < work.release.number]
 
     def _failed(self, work: Work, context: Context) -> None:
         reason = work.history.get(work.release.id).failure or "the run ended before the release was proven"
@@ -100,7 +109,7 @@ class RecordOperator(BaseOperator):
             self.log.warning("the evidence could not be kept: %s", error)
 
     def _return_to(self, last: Release | None, work: Work, cluster: Cluster) -> str:
-        from slipway.cluster.apply import apply
+        from slipway.cluster.apply import apply, inventory_of, prune
         from slipway.cluster.objects import labels_of, ref_of
         from slipway.cluster.watch import wait_for_workload_sync
 
@@ -128,6 +137,9 @@ class RecordOperator(BaseOperator):
         )
         if verdict.doom is not None:
             raise verdict.doom.error()
+        old = inventory_of(work.rendered.objects())
+        for ref in prune(cluster, old=old, new=inventory_of(rendered.objects())):
+            self.log.info("pruned %s", ref)
         return f"{last.title} serves again"
 
     def _unlock(self, work: Work, context: Context) -> None:
