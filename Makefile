@@ -44,10 +44,15 @@ format: setup ## Put the code into the house's form.
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 
-lock: setup ## Write requirements.lock anew from requirements.txt.
-	@.venv/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 \
-		--python-platform x86_64-manylinux_2_36 --no-emit-index-url \
-		--custom-compile-command "make lock" requirements.txt --output-file requirements.lock
+COMPILE := $(CURDIR)/.venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url \
+	--python-version 3.11 --python-platform x86_64-manylinux_2_36
+IMAGE_LOCK := --no-header --no-annotate requirements.in --output-file requirements.lock
+
+lock: setup ## Write requirements.lock anew, here and for the images.
+	@$(COMPILE) --custom-compile-command "make lock" requirements.txt --output-file requirements.lock
+	@cd include/images/tools && $(COMPILE) $(IMAGE_LOCK)
+	@cd include/images/vllm-cpu && $(COMPILE) --only-binary :all: --override overrides.txt \
+		$$(grep -v '^#' excludes.txt | sed 's/^/--no-emit-package /') $(IMAGE_LOCK)
 
 setup-tests:
 	@sandbox/bootstrap.sh postgresql

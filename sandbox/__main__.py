@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 from sandbox import commands, settings
 from sandbox.errors import FAILURE, SandboxError
@@ -22,22 +24,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options)
     except SandboxError as error:
-        print(f"sandbox: {error}", file=sys.stderr)
-        return error.status
+        _end(f"sandbox: {error}", error.status)
     except BrokenPipeError:
-        os._exit(FAILURE)  # whoever read the output has gone; nobody is left to tell
+        _end("", FAILURE)  # whoever read the output has gone; nobody is left to tell
     except KeyboardInterrupt:
         commands.stop_all()
-        print(
-            f"\nsandbox: interrupted; `make {options.command}` goes on from here", file=sys.stderr, flush=True
-        )
-        os._exit(INTERRUPTED)  # threads of a build would otherwise be waited for
+        _end(f"\nsandbox: interrupted; `make {options.command}` goes on from here", INTERRUPTED)
     except Exception as error:
         if os.environ.get("SLIPWAY_DEBUG"):
             raise
-        text = " ".join(str(error).split())[:400]
-        print(f"sandbox: {text or type(error).__name__} (SLIPWAY_DEBUG=1 shows where)", file=sys.stderr)
-        return int(getattr(error, "exit_status", FAILURE))
+        text = " ".join(str(error).split())[:400] or type(error).__name__
+        _end(f"sandbox: {text} (SLIPWAY_DEBUG=1 shows where)", getattr(error, "exit_status", FAILURE))
+
+
+def _end(message: str, status: int) -> NoReturn:
+    """Say it and leave at once: threads of other steps would otherwise be waited for."""
+    with suppress(OSError):
+        sys.stdout.flush()
+    if message:
+        print(message, file=sys.stderr, flush=True)
+    os._exit(status)
 
 
 def _run(options: argparse.Namespace) -> int:

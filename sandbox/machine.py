@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -171,6 +172,9 @@ def resident_bytes(pid: int) -> int:
 
 def set_kernel(settings: Settings) -> None:
     """Write what pods' networking needs, keeping what was there before for `restore_kernel`."""
+    for module in ("br_netfilter", "overlay"):
+        # Kernels that have them built in know no module by the name, or have no modules at all.
+        subprocess.run(["modprobe", "--quiet", module], capture_output=True, check=False)
     record = settings.home / "kernel-before.json"
     if not record.exists():
         before = {name: _read_setting(name) for name in KERNEL_SETTINGS}

@@ -69,11 +69,11 @@ def start(settings: Settings, programs: Sequence[Program]) -> None:
         socket=_socket(settings),
         programs=programs,
     )
-    changed = write(_config(settings), config, mode=0o600)
-    if not is_running(settings):
-        _launch(settings)
-    elif changed:
+    write(_config(settings), config, mode=0o600)
+    if is_running(settings):
         _reload(settings)
+    else:
+        _launch(settings)
 
 
 def is_running(settings: Settings) -> bool:

@@ -53,9 +53,10 @@ def up(config: Settings) -> None:
             machine.kill_sandbox_processes(config)
         if not airflow.is_running(config):
             machine.require_free_port(config.airflow_port, variable="SLIPWAY_AIRFLOW_PORT")
-        with ThreadPoolExecutor(max_workers=16) as pool:
-            steps = _native(config, pool) if config.native else _external(config, pool)
-            _finish(steps)
+        # Not a `with`: after a failure or Ctrl-C nobody shall wait for what other steps still wait for.
+        pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="up")
+        _finish(_native(config, pool) if config.native else _external(config, pool))
+        pool.shutdown()
     say(f"up: Airflow {config.airflow_url}, user {airflow.USER}, password in {airflow.password_file(config)}")
     say(
         f"    kubeconfig {config.admin_kubeconfig}, S3 {config.s3_url}; for a terminal: . {airflow.env_file(config)}"

@@ -22,11 +22,16 @@ TOOLS = "localhost/slipway/tools:1"
 class Seen(View):
     """A cluster of given nodes and pods."""
 
-    def __init__(self, nodes: list[Object], pods: list[Object] | None = None) -> None:
-        self._nodes, self._pods = nodes, pods or []
+    def __init__(
+        self, nodes: list[Object], pods: list[Object] | None = None, later: list[Object] | None = None
+    ) -> None:
+        self._nodes, self._pods, self._later = nodes, pods or [], later or nodes
 
     def nodes(self) -> list[Object]:
         return self._nodes
+
+    def nodes_now(self) -> list[Object]:
+        return self._later
 
     def running_pods(self) -> list[Object]:
         return self._pods
@@ -218,6 +223,20 @@ def image(nodes: list[Object], **needs: Any) -> str:
     return one(check_images(Seen(nodes), subject(**needs))).severity
 
 
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node's status is as late as it will ever be."""
+    monkeypatch.setattr("slipway.checks.nodes.NODE_STATUS_SECONDS", -1.0)
+
+
+def test_an_image_that_the_node_lists_a_moment_later_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    seen = Seen([node()], later=[node(images=[TOOLS])])
+
+    assert one(check_images(seen, subject())).severity == "ok"
+
+
+@pytest.mark.usefixtures("no_patience")
 def test_where_an_image_is() -> None:
     having, lacking = node("one", images=[TOOLS]), node("two")
     assert image([having]) == "ok"

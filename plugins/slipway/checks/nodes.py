@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
-from slipway.checks.findings import Finding
+from slipway.checks.findings import Finding, blocking
 from slipway.checks.quantities import quantity, readable
 from slipway.checks.subject import Subject, View
 from slipway.cluster.objects import Object, labels_of
@@ -16,6 +17,9 @@ _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 _MOST_NODES_TOLD = 5
 KUBELET_IMAGES = 50
 """A node's status lists at most this many images (the kubelet's nodeStatusMaxImages), the largest first."""
+
+NODE_STATUS_SECONDS = 15.0
+"""For how long an image that is on no node is looked for again: the kubelet's ten seconds and some."""
 
 Amounts = dict[str, Fraction]
 
@@ -226,9 +230,19 @@ def _node(name: str, severity: str, reason: str, remedy: str = "") -> Finding:
 
 
 def check_images(view: View, subject: Subject) -> list[Finding]:
-    """Each image is on the nodes, or somewhere it can be pulled from, which only a pull can show."""
-    nodes = [node for node in view.nodes() if not why_not(node, subject)]
-    return [_image(image, nodes, subject) for image in dict.fromkeys(subject.images)]
+    """Each image is on the nodes, or somewhere it can be pulled from, which only a pull can show.
+
+    A node lists an image that was imported or pulled a moment ago only with its next status (kubelet's
+    ``nodeStatusUpdateFrequency``, 10 s), so what is missing is looked for again before it is a finding.
+    """
+    nodes, given_up = view.nodes(), time.monotonic() + NODE_STATUS_SECONDS
+    while True:
+        able = [node for node in nodes if not why_not(node, subject)]
+        findings = [_image(image, able, subject) for image in dict.fromkeys(subject.images)]
+        if not blocking(findings) or time.monotonic() > given_up:
+            return findings
+        time.sleep(1)
+        nodes = view.nodes_now()
 
 
 def _image(image: str, nodes: list[Object], subject: Subject) -> Finding:

@@ -71,7 +71,11 @@ class View:
 
     def nodes(self) -> list[Object]:
         """Return all nodes."""
-        return self._once("nodes", lambda: self.cluster.list(api_version="v1", kind="Node"))
+        return self._once("nodes", self.nodes_now)
+
+    def nodes_now(self) -> list[Object]:
+        """Return all nodes, read anew."""
+        return self.cluster.list(api_version="v1", kind="Node")
 
     def running_pods(self) -> list[Object]:
         """Return all pods of all namespaces that still hold resources of a node."""
