@@ -223,10 +223,10 @@ def _faults(endpoint: Endpoint, catalog: Catalog) -> Iterator[tuple[str, str]]:
             names = ", ".join(sorted(known)) or "none"
             yield key, f"no usable record {target!r} in catalog/{folder}; there are: {names}"
     cluster = catalog.clusters.get(endpoint.cluster)
-    if cluster and endpoint.accelerator not in cluster.accelerators:
+    accelerator = catalog.accelerators.get(endpoint.accelerator)
+    if cluster and accelerator and endpoint.accelerator not in cluster.accelerators:
         offered = ", ".join(cluster.accelerators)
         yield "accelerator", f"cluster {endpoint.cluster!r} offers {offered}, not {endpoint.accelerator!r}"
-    accelerator = catalog.accelerators.get(endpoint.accelerator)
     if accelerator and bool(accelerator.resource) != bool(endpoint.cards):
         needs = "at least 1 card" if accelerator.resource else "no cards"
         yield "cards", f"accelerator {endpoint.accelerator!r} takes {needs}"
