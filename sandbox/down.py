@@ -9,9 +9,8 @@ from sandbox.errors import SandboxError
 from sandbox.progress import say
 from sandbox.settings import Settings
 
-STOP_SECONDS = 25
-# What the other parts speak to while they stop.
-STOPPED_LAST = {"kube-apiserver", "etcd", "containerd"}
+# What other parts speak to while they stop.
+STOPPED_LAST = ("kube-apiserver", "etcd", "containerd")
 
 
 def down(config: Settings, *, delete_state: bool) -> None:
@@ -27,9 +26,10 @@ def down(config: Settings, *, delete_state: bool) -> None:
         say("down: there is no sandbox")
         return
     with machine.locked(config):
-        others = {part.name for part in supervisor.parts(config)} - STOPPED_LAST
-        supervisor.stop_programs(config, others, timeout=STOP_SECONDS)
-        supervisor.shut_down(config, timeout=STOP_SECONDS)
+        others = [part.name for part in supervisor.parts(config) if part.name not in STOPPED_LAST]
+        for tier in (others, *([name] for name in STOPPED_LAST)):
+            supervisor.stop_programs(config, tier, timeout=supervisor.STOP_SECONDS)
+        supervisor.shut_down(config, timeout=supervisor.STOP_SECONDS)
         machine.kill_sandbox_processes(config)
         if config.native and machine.is_root_on_linux():
             _clean_machine(config)

@@ -378,10 +378,15 @@ def _storage() -> Path:
 
 def _buildah() -> list[str]:
     """Buildah with a storage of our own: nothing of the user's is touched, and all of it goes with the cache."""
-    name = hashlib.sha256(str(_storage()).encode()).hexdigest()[:12]
     return [
-        "buildah", "--root", str(_storage()), "--runroot", f"/run/slipway-images-{name}", "--storage-driver", "overlay",
+        "buildah", "--root", str(_storage()), "--runroot", str(_run_root()), "--storage-driver", "overlay",
     ]  # fmt: skip
+
+
+def _run_root() -> Path:
+    """Buildah's state of running work, which must not outlive a reboot."""
+    name = hashlib.sha256(str(_storage()).encode()).hexdigest()[:12]
+    return Path("/run", f"slipway-images-{name}")
 
 
 def _uv() -> list[str]:
@@ -439,6 +444,7 @@ def _clean_storage() -> None:
     ]
     for mount in sorted((each for each in mounts if each.startswith(f"{_storage()}/")), reverse=True):
         subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
+    shutil.rmtree(_run_root(), ignore_errors=True)
 
 
 def _forget_older(built: Image) -> None:

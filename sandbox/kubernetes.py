@@ -27,7 +27,8 @@ def programs(config: Settings) -> list[Program]:
     _write_configuration(config)
     return [
         Program(name="etcd", command=_etcd(config), priority=10),
-        Program(name="kube-apiserver", command=_apiserver(config), priority=20),
+        # Left alone it waits for clients that have open connections; what it knows is in etcd already.
+        Program(name="kube-apiserver", command=_apiserver(config), priority=20, stop_seconds=3),
         Program(name="kube-controller-manager", command=_controller_manager(config), priority=30),
         Program(name="kube-scheduler", command=_scheduler(config), priority=30),
         Program(

@@ -27,6 +27,8 @@ from sandbox.errors import SandboxError
 from sandbox.settings import Settings
 from sandbox.templating import render, write
 
+STOP_SECONDS = 25
+
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
@@ -93,7 +95,7 @@ def start_programs(settings: Settings, names: Iterable[str]) -> None:
 
 
 def stop_programs(settings: Settings, names: Iterable[str], *, timeout: float) -> None:
-    """Stop programs all at once; supervisord by itself stops one after the other."""
+    """Stop programs all at once; supervisord by itself takes one after the other, and a second for each."""
     wanted = set(names)
     for part in parts(settings):
         if part.name in wanted and part.state in {"RUNNING", "STARTING"}:
@@ -190,6 +192,7 @@ def _in_namespaces(settings: Settings, command: list[str]) -> list[str]:
 def _reload(settings: Settings) -> None:
     """Take over a changed configuration; parts whose lines changed are stopped and come back when started."""
     added, changed, removed = cast(list[list[list[str]]], _call(settings, "reloadConfig"))[0]
+    stop_programs(settings, [*removed, *changed], timeout=STOP_SECONDS)
     for name in [*removed, *changed]:
         _call(settings, "stopProcessGroup", name)
         _call(settings, "removeProcessGroup", name)

@@ -44,7 +44,7 @@ def up(config: Settings) -> None:
     """
     if config.native:
         machine.require_native_node()
-    for directory in (config.home, config.logs, config.run):
+    for directory in (config.home, config.logs):
         directory.mkdir(parents=True, exist_ok=True)
     with machine.locked(config):
         machine.claim(config)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import machine, settings
+from sandbox import images, machine, settings
 
 CONFIG = settings.load()
 CHECKOUT = settings.CHECKOUT
@@ -25,6 +25,7 @@ KUBECTL = [str(CONFIG.home / "bin" / "kubectl"), f"--kubeconfig={CONFIG.kubeconf
 @pytest.fixture(scope="module", autouse=True)
 def sandbox_is_up_before_and_after() -> Iterator[None]:
     sandbox("up")
+    kubectl("delete", "--ignore-not-found", "pod/stays", "pvc/stays")
     yield
     sandbox("up")
 
@@ -71,7 +72,7 @@ def traces() -> dict[str, list[str]]:
         "mounts": [
             mount for mount in mounts if re.search("slipway-sandbox|/netns|containerd|kubelet", mount)
         ],
-        "run": [str(path) for path in Path("/run").glob("slipway-sandbox*")],
+        "run": [str(CONFIG.run)] if CONFIG.run.exists() else [],
         "settings": [
             f"{name}={Path('/proc/sys', name).read_text().strip()}"
             for name in ("net/ipv4/ip_forward", "vm/overcommit_memory", "kernel/panic_on_oops")
@@ -138,8 +139,12 @@ def wait_for_starts(wanted: int) -> None:
         time.sleep(0.3)
 
 
-def test_down_leaves_nothing_and_up_brings_pods_and_volumes_back(image: str) -> None:
-    objects = {"apiVersion": "v1", "kind": "List", "items": [CLAIM, pod_with_volume(image)]}
+def test_down_leaves_nothing_and_up_brings_pods_and_volumes_back() -> None:
+    objects = {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [CLAIM, pod_with_volume(images.reference("tools"))],
+    }
     kubectl("apply", "-f", "-", stdin=json.dumps(objects))
     wait_for_starts(1)
     assert all(traces()[name] for name in ("processes", "rules", "devices", "cgroups", "run"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Param, chain, task_group
+from airflow.sdk import DAG, CronTriggerTimetable, Param, chain, task_group
 
 from slipway.catalog.read import Catalog, read_catalog
 from slipway.manifests.plan import Overrides
@@ -105,8 +105,8 @@ def nightly_benchmark_dag(*, dag_id: str, doc_md: str, schedule: str) -> DAG:
     dag = DAG(
         dag_id=dag_id,
         doc_md=doc_md,
-        schedule=schedule,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        # No start date: with one, Airflow would at once make up for last night when it first reads the DAG.
+        schedule=CronTriggerTimetable(schedule, timezone="UTC"),
         catchup=False,
         max_active_runs=1,
         params={
