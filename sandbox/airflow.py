@@ -16,7 +16,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from sandbox import commands, credentials, settings, supervisor
+from sandbox import catalog, commands, credentials, settings, supervisor
 from sandbox.credentials import kept
 from sandbox.errors import SandboxError
 from sandbox.progress import say
@@ -130,7 +130,7 @@ def airflow_environment(config: Settings | None = None) -> dict[str, str]:
         "SLIPWAY_AIRFLOW_PASSWORD": password(config),
         "SLIPWAY_ARTIFACTS": str(config.home / "artifacts"),
         "SLIPWAY_DATABASE_URL": config.database_url or f"sqlite:///{config.home}/slipway.db",
-        "SLIPWAY_INCLUDE": str(CHECKOUT / "include"),
+        "SLIPWAY_INCLUDE": str(catalog.include_directory(config)),
         "KUBECONFIG": _kubeconfig(config),
     }
     if not config.native:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sandbox import (
     airflow,
+    catalog,
     commands,
     containerd,
     credentials,
@@ -115,6 +116,7 @@ def _external(config: Settings, pool: ThreadPoolExecutor) -> list[Future[None]]:
     """S3 and Airflow on this machine for a cluster that a person named."""
     cluster = _cluster(config)
     cluster.require_reachable()
+    catalog.fit(config, cluster)
     supervisor.start(config, [s3.program(config), *airflow.programs(config)])
     built = _build_all(config, pool, gobuild.EXTERNAL_TOOLS)
 
