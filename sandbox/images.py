@@ -136,8 +136,9 @@ def push_images(registry: str, names: Sequence[str] = NAMES, *, log: Log = print
     Returns:
         The pushed reference of each name.
     """
-    insecure = registry.startswith("http://")
     host = registry.removeprefix("http://").removeprefix("https://").rstrip("/")
+    # As container runtimes do: a registry on this very machine is asked without TLS.
+    insecure = registry.startswith("http://") or host.split(":")[0] in ("localhost", "127.0.0.1")
     pushed = {}
     for each in ensure_images(names, log=log):
         target = f"{host}/{each.reference.removeprefix('localhost/')}"

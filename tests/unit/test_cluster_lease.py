@@ -262,5 +262,5 @@ class Runs(RuleBasedStateMachine):
         assert set(held) <= set(self.numbers)
 
 
-Runs.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+Runs.TestCase.settings = settings(stateful_step_count=25, deadline=None)
 TestRuns = Runs.TestCase

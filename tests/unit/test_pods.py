@@ -109,7 +109,7 @@ def test_a_result_that_kubernetes_would_cut_is_refused_by_its_bytes(
         pods.parse_result(message.read_text(), Result)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(parts=st.tuples(*[st.text(max_size=3000)] * 4))
 def test_an_error_always_fits_whatever_is_in_it(message: Path, parts: tuple[str, str, str, str]) -> None:
     what, about, why, remedy = parts
