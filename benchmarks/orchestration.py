@@ -112,15 +112,35 @@ def by_hand(plan: Plan, rendered: Rendered, *, kubeconfig: Path, api_key: str) -
         api_version="v1", kind="Service", namespace=plan.namespace, name=service_name(plan, release=None)
     )
     assert service is not None  # it was applied above
-    response = httpx.post(
-        f"http://{service['spec']['clusterIP']}:{plan.server.port}/v1/completions",
-        json={"model": plan.served_name, "prompt": "Hello", "max_tokens": 8},
-        headers={"Authorization": f"Bearer {api_key}"},
-        timeout=120,
-        trust_env=False,
+    complete(
+        f"http://{service['spec']['clusterIP']}:{plan.server.port}", name=plan.served_name, api_key=api_key
     )
-    response.raise_for_status()
     return time.monotonic() - started
+
+
+def complete(url: str, *, name: str, api_key: str) -> None:
+    """Ask for one completion, again while the Service does not lead to the pod yet: nodes follow Ready with delay.
+
+    Raises:
+        httpx.HTTPError: it is refused, or cannot be asked for half a minute.
+    """
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            response = httpx.post(
+                f"{url}/v1/completions",
+                json={"model": name, "prompt": "Hello", "max_tokens": 32},
+                headers={"Authorization": f"Bearer {api_key}"},
+                timeout=120,
+                trust_env=False,
+            )
+        except httpx.ConnectError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            response.raise_for_status()
+            return
 
 
 def remove_workload(plan: Plan, *, kubeconfig: Path) -> None:
