@@ -132,7 +132,7 @@ def yaml_value(value: Any) -> str:
     r"""Write a value so that a YAML parser reads exactly it, in ASCII: the ``tojson`` of the templates.
 
     JSON is nearly YAML. What YAML refuses is written in YAML's way: a character outside the basic plane as
-    ``\UXXXXXXXX`` (JSON writes two surrogates), DEL as an escape.
+    ``\U`` and eight digits (JSON writes two surrogates), DEL as an escape.
     """
 
     def one_escape(pair: re.Match[str]) -> str:
