@@ -27,9 +27,9 @@ test: setup-tests lint ## Run every test; sets up what it needs. At most 60 minu
 	@$(PYTHON) -m sandbox up
 	@$(PYTEST) -m "not full" --durations=10
 
-test-full: setup-tests ## Run also what takes many rounds: make test-full ROUNDS=1000 SEED=1
+test-full: setup-tests ## Run also what takes many rounds: make test-full ROUNDS=300 SEED=1
 	@$(PYTHON) -m sandbox up
-	@ROUNDS=$(or $(ROUNDS),1000) $(PYTEST) --hypothesis-seed=$(or $(SEED),1) --durations=10
+	@ROUNDS=$(or $(ROUNDS),300) $(PYTEST) --hypothesis-seed=$(or $(SEED),1) --durations=10
 
 bench: setup ## Measure Slipway itself: one JSON object for each figure.
 	@$(PYTHON) -m sandbox bench
