@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 
-.PHONY: help demo up down status reset test test-full bench lint format lock setup setup-tests
+.PHONY: help demo up down status logs reset test test-full bench lint format lock setup setup-tests
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ down: setup ## Stop all of it; leave no process, mount, network device or rule o
 
 status: setup ## Say what runs and how to reach it.
 	@$(PYTHON) -m sandbox status
+
+logs: setup ## Follow the parts' logs: make logs PART=kubelet
+	@$(PYTHON) -m sandbox logs $(PART)
 
 reset: setup ## Stop all of it and delete its data.
 	@$(PYTHON) -m sandbox reset

@@ -50,5 +50,5 @@ def _print_addresses(config: Settings) -> None:
     print(f"S3          {config.s3_url}  keys in {config.secrets}/s3-*")
     print(f"Kubernetes  export KUBECONFIG={config.admin_kubeconfig}")
     print(f"terminal    . {airflow.env_file(config)}")
-    print(f"logs        {config.logs}  (make logs, or python -m sandbox logs PART)")
+    print(f"logs        {config.logs}  (make logs PART=…)")
     print(f"checkout    {owner.checkout if owner else 'unknown'}")

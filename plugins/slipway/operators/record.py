@@ -44,11 +44,10 @@ class RecordOperator(BaseOperator):
     def execute(self, context: Context) -> None:
         """Finish the release and give the lock back."""
         work = Work(self.release)
-        if work.release.status != "pending":
-            self.log.info("%s is already %s", work.release.title, work.release.status)
-            return
         try:
-            if any(probe.through == "published" for probe in work.history.probes(work.release.id)):
+            if work.release.status != "pending":
+                self.log.info("%s is already %s", work.release.title, work.release.status)
+            elif any(probe.through == "published" for probe in work.history.probes(work.release.id)):
                 self._good(work)
             else:
                 self._failed(work, context)

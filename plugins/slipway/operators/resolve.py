@@ -112,10 +112,8 @@ def refuse_unknown_conf(context: Context) -> None:
     Raises:
         UsageError: names the key and the parameters that there are.
     """
-    known = set(context["params"])
-    conf_keys = set(context["dag_run"].conf or {})
     declared = set(context["dag"].params)
-    unknown = sorted(conf_keys - declared if declared else conf_keys - known)
+    unknown = sorted(set(context["dag_run"].conf or {}) - declared)
     if unknown:
         raise UsageError(
             "no such parameter",
