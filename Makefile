@@ -3,10 +3,10 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
 
-.PHONY: help demo up down status logs reset test test-full bench lint format lock setup setup-tests
+.PHONY: help demo up down status logs reset test test-full bench bench-weights lint golden format lock setup setup-tests
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## Set everything up, deploy the tiny model, print its answer and its benchmark; leave it running.
 	@$(PYTHON) -m sandbox demo
@@ -37,11 +37,19 @@ test-full: setup-tests ## Run also what takes many rounds: make test-full ROUNDS
 bench: setup ## Measure Slipway itself: one JSON object for each figure.
 	@$(PYTHON) -m sandbox bench
 
+bench-weights: setup ## Compare downloads with s5cmd, boto3 and KServe's initializer, on the sandbox's S3.
+	@$(PYTHON) -m benchmarks.weights
+
 lint: setup ## Run ruff, mypy and import-linter.
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+
+golden: setup ## Write tests/golden and include/schemas anew; read the diff before you commit it.
+	@GOLDEN=write $(PYTEST) -q tests/unit/test_golden.py
+	@.venv/bin/slipway schemas include/schemas
+	@$(PYTHON) -m tests.unit.documents
 
 format: setup ## Put the code into the house's form.
 	@.venv/bin/ruff check --fix .

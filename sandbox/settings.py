@@ -25,6 +25,7 @@ DNS_SERVICE_IP = "10.96.0.10"
 DNS_PORT = 1053
 API_PORT = 6443
 S3_PORT = 7070
+LWS_PORT = 9443
 CGROUP = "slipway-sandbox"
 FIELD_MANAGER = "slipway-sandbox"
 MODELS_NAMESPACE = "models"

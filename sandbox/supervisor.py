@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -81,7 +82,8 @@ def start(settings: Settings, programs: Sequence[Program]) -> None:
 def is_running(settings: Settings) -> bool:
     """Whether supervisord answers."""
     try:
-        return bool(_api(settings).getState()["statecode"] == 1)
+        with _api(settings) as api:
+            return bool(api.getState()["statecode"] == 1)
     except (OSError, xmlrpc.client.Error):
         return False
 
@@ -121,7 +123,8 @@ def require_running(settings: Settings, name: str) -> None:
 def parts(settings: Settings) -> list[Part]:
     """All programs in the order in which they start; empty when supervisord does not run."""
     try:
-        found = cast(list[dict[str, Any]], _api(settings).getAllProcessInfo())
+        with _api(settings) as api:
+            found = cast(list[dict[str, Any]], api.getAllProcessInfo())
     except (OSError, xmlrpc.client.Error):
         return []
     return [
@@ -139,7 +142,8 @@ def parts(settings: Settings) -> list[Part]:
 def shut_down(settings: Settings, *, timeout: float) -> None:
     """Stop all parts in order, then supervisord; come back when it is gone or the time is up."""
     try:
-        _api(settings).shutdown()
+        with _api(settings) as api:
+            api.shutdown()
     except (OSError, xmlrpc.client.Error):
         return
     deadline = time.monotonic() + timeout
@@ -226,16 +230,18 @@ def _socket(settings: Settings) -> Path:
     return settings.run / "supervisor.sock"
 
 
-def _api(settings: Settings) -> Any:
+@contextmanager
+def _api(settings: Settings) -> Iterator[Any]:
     """The XML-RPC interface of supervisord; a Unix socket, so the address is a placeholder."""
-    transport = SupervisorTransport(None, None, f"unix://{_socket(settings)}")
-    return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+    with closing(SupervisorTransport(None, None, f"unix://{_socket(settings)}")) as transport:
+        yield xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
 
 def _call(settings: Settings, method: str, *arguments: object) -> Any:
     """Call supervisord; its refusals become one line."""
     try:
-        return getattr(_api(settings), method)(*arguments)
+        with _api(settings) as api:
+            return getattr(api, method)(*arguments)
     except xmlrpc.client.Fault as fault:
         what = " ".join([method, *(str(one) for one in arguments if isinstance(one, str))])
         raise SandboxError(f"supervisord refuses {what}: {fault.faultString[:200]}") from None

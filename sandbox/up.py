@@ -1,7 +1,8 @@
 """`up`: build what is missing, boot, and wait until a person can use it. Every step can be interrupted and repeated.
 
 Two things take long on a fresh machine, the Go builds and the vLLM image, and both run beside everything else: the
-cluster boots as soon as Kubernetes is built, Airflow starts at once, and each image goes in when it is ready.
+cluster boots as soon as Kubernetes is built, Airflow starts at once, and each image goes in when it is ready. Nothing
+waits for the LeaderWorkerSet controller, whose build is the last one.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from sandbox import (
     commands,
     containerd,
     credentials,
+    definitions,
     dns,
     gobuild,
     images,
     kubernetes,
+    leaderworkerset,
     machine,
     network,
+    nfs,
     pki,
     s3,
     settings,
@@ -100,6 +104,17 @@ def _native(config: Settings, pool: ThreadPoolExecutor) -> list[Future[None]]:
         built[gobuild.VERSITYGW].result()
         s3.start(config)
 
+    def define() -> None:
+        booted.result()
+        definitions.ensure(config, _cluster(config))
+
+    defined = pool.submit(define)
+
+    def start_leaderworkerset() -> None:
+        built[gobuild.LWS].result()
+        defined.result()
+        leaderworkerset.start(config, _cluster(config))
+
     return [
         *built.values(),
         made,
@@ -109,6 +124,9 @@ def _native(config: Settings, pool: ThreadPoolExecutor) -> list[Future[None]]:
         pool.submit(start_dns),
         pool.submit(start_storage),
         pool.submit(start_s3),
+        pool.submit(nfs.start, config),
+        defined,
+        pool.submit(start_leaderworkerset),
     ]
 
 
@@ -156,6 +174,8 @@ def _native_programs(config: Settings) -> list[Program]:
         *kubernetes.programs(config),
         dns.program(config),
         storage.program(config, helper_image=images.reference("tools")),
+        leaderworkerset.program(config),
+        nfs.program(config),
         s3.program(config),
         *airflow.programs(config),
     ]

@@ -60,18 +60,33 @@ class AirflowRest:
         """Trigger a run and return its id. With ``run_id`` the same call twice makes one run.
 
         Raises:
-            UsageError: Airflow refuses a value or knows no such DAG; the message is Airflow's own.
+            UsageError: Airflow refuses a value or knows no such DAG, in Airflow's own words; or ``run_id`` was used
+                for a run that asked for something else.
         """
         body: dict[str, Any] = {"logical_date": None, "conf": dict(conf)}
         if run_id:
             body["dag_run_id"] = run_id
         response = self._request("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)
         if response.status_code == 409 and run_id:
+            self._refuse_other(dag_id, run_id, conf)
             return run_id
         if response.status_code in (400, 404, 409, 422):
             raise UsageError("Airflow refuses the run", about=dag_id, why=_detail(response))
         self._raise_for(response)
         return str(response.json()["dag_run_id"])
+
+    def _refuse_other(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> None:
+        known = self.get(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}").get("conf") or {}
+        if known != dict(conf):
+            raise UsageError(
+                "the key was used already, for a run that asked for something else",
+                about=f"{dag_id} {run_id}",
+                why="different: "
+                + ", ".join(
+                    sorted(key for key in known.keys() | conf.keys() if known.get(key) != conf.get(key))
+                ),
+                remedy="Use another key",
+            )
 
     def follow(
         self,

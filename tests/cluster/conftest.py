@@ -114,6 +114,12 @@ def as_slipway(cluster: Cluster, kubeconfig: Path) -> Iterator[Callable[..., Clu
         cluster.delete(ref)
 
 
+@pytest.fixture
+def as_user(kubeconfig: Path) -> Callable[[str], Cluster]:
+    """Connect as any user, by impersonation."""
+    return lambda user: impersonating(kubeconfig, user)
+
+
 def impersonating(kubeconfig: Path, user: str) -> Cluster:
     """Connect as another user; the kubeconfig's own must be allowed to (an administrator is)."""
     from kubernetes import config
@@ -140,25 +146,63 @@ def image(cluster: Cluster) -> str:
 
 
 @pytest.fixture(scope="session")
-def stateful_set(image: str) -> Callable[..., Object]:
+def pod_template(image: str) -> Callable[..., Object]:
+    """Make the template of a small pod that runs a line of Python."""
+
+    def make(labels: dict[str, str], code: str, *, memory: str = "64Mi", **container: object) -> Object:
+        extra = {key: container.pop(key) for key in ("volumes", "nodeSelector") if key in container}
+        return {
+            "metadata": {"labels": labels},
+            "spec": {
+                "automountServiceAccountToken": False,
+                "enableServiceLinks": False,
+                "terminationGracePeriodSeconds": 1,
+                "securityContext": {
+                    "runAsNonRoot": True,
+                    "runAsUser": 10001,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [
+                    {
+                        "name": "server",
+                        "image": image,
+                        "imagePullPolicy": "IfNotPresent",
+                        "command": ["python3", "-c", code],
+                        "resources": {
+                            "requests": {"cpu": "5m", "memory": "16Mi"},
+                            "limits": {"memory": memory},
+                        },
+                        "securityContext": {
+                            "allowPrivilegeEscalation": False,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                        **container,
+                    }
+                ],
+                **extra,
+            },
+        }
+
+    return make
+
+
+def endpoint_labels(name: str, release: str) -> dict[str, str]:
+    """The labels that Slipway's templates put on an endpoint's objects."""
+    return {
+        "app.kubernetes.io/managed-by": "slipway",
+        "slipway.io/endpoint": name,
+        "slipway.io/release": release,
+    }
+
+
+@pytest.fixture(scope="session")
+def stateful_set(pod_template: Callable[..., Object]) -> Callable[..., Object]:
     """Make a StatefulSet of small pods that run a line of Python."""
 
     def make(
-        name: str,
-        code: str,
-        *,
-        namespace: str,
-        release: str = "r1",
-        replicas: int = 1,
-        memory: str = "64Mi",
-        **container: object,
+        name: str, code: str, *, namespace: str, release: str = "r1", replicas: int = 1, **pod: object
     ) -> Object:
-        labels = {
-            "app.kubernetes.io/managed-by": "slipway",
-            "slipway.io/endpoint": name,
-            "slipway.io/release": release,
-        }
-        extra = {key: container.pop(key) for key in ("volumes", "nodeSelector") if key in container}
+        labels = endpoint_labels(name, release)
         return {
             "apiVersion": "apps/v1",
             "kind": "StatefulSet",
@@ -168,38 +212,20 @@ def stateful_set(image: str) -> Callable[..., Object]:
                 "serviceName": name,
                 "podManagementPolicy": "Parallel",
                 "selector": {"matchLabels": {"slipway.io/endpoint": name}},
-                "template": {
-                    "metadata": {"labels": labels},
-                    "spec": {
-                        "automountServiceAccountToken": False,
-                        "enableServiceLinks": False,
-                        "terminationGracePeriodSeconds": 1,
-                        "securityContext": {
-                            "runAsNonRoot": True,
-                            "runAsUser": 10001,
-                            "seccompProfile": {"type": "RuntimeDefault"},
-                        },
-                        "containers": [
-                            {
-                                "name": "server",
-                                "image": image,
-                                "imagePullPolicy": "IfNotPresent",
-                                "command": ["python3", "-c", code],
-                                "resources": {
-                                    "requests": {"cpu": "5m", "memory": "16Mi"},
-                                    "limits": {"memory": memory},
-                                },
-                                "securityContext": {
-                                    "allowPrivilegeEscalation": False,
-                                    "capabilities": {"drop": ["ALL"]},
-                                },
-                                **container,
-                            }
-                        ],
-                        **extra,
-                    },
-                },
+                "template": pod_template(labels, code, **pod),
             },
         }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def deployment(stateful_set: Callable[..., Object]) -> Callable[..., Object]:
+    """Make a Deployment of such pods."""
+
+    def make(name: str, code: str, **more: object) -> Object:
+        made = stateful_set(name, code, **more)
+        spec = {key: made["spec"][key] for key in ("replicas", "selector", "template")}
+        return {**made, "kind": "Deployment", "spec": {**spec, "strategy": {"type": "Recreate"}}}
 
     return make

@@ -14,7 +14,7 @@ from sandbox import images
 from slipway.catalog.read import read_catalog
 from slipway.cluster.client import Cluster
 from slipway.errors import SlipwayError
-from slipway.manifests.plan import make_plan
+from slipway.manifests.planning import make_plan
 from slipway.manifests.render import render_one
 from slipway.operators.pods import StepPod
 from slipway.pods import parse_result
@@ -37,7 +37,7 @@ def run_step(cluster: Cluster, restricted_namespace: str) -> Callable[..., dict[
                 "api_key": None,
             }
         )
-        order = json.dumps({"source": "nfs://server/export", "destination": "/weights/model/key"})
+        order = json.dumps({"source": "ftp://server/export", "destination": "/weights/model/key"})
         step = StepPod(name="download", module="slipway.weights", order=order, image=plan.tools_image)
         pod = render_one("step-pod.yaml.j2", plan=plan, step=step)
         pod["metadata"]["name"] = "step"
@@ -71,5 +71,5 @@ def test_a_pod_runs_the_code_that_its_image_was_named_for_and_its_error_arrives_
     ended = run_step(code=PLAN.code_digest)
 
     assert ended["exitCode"] == 2, "a source that is not to be had is a user's mistake"
-    with pytest.raises(SlipwayError, match="nfs"):
+    with pytest.raises(SlipwayError, match="ftp"):
         parse_result(ended["message"], BaseModel)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slipway.catalog.quantities import quantity, readable
+from slipway.catalog.read import read_catalog
+from slipway.checks.capacity import check_capacity, check_sizing, check_surge, pod_requests
 from slipway.checks.findings import Finding
-from slipway.checks.nodes import check_capacity, check_images, check_nodes, full_name, pod_requests
-from slipway.checks.quantities import quantity, readable
-from slipway.checks.subject import Subject, View
+from slipway.checks.nodes import check_images, check_nodes, full_name, why_not
+from slipway.checks.plan import subject_of
+from slipway.checks.subject import Subject
+from slipway.checks.view import View
 from slipway.cluster.objects import Object
 from slipway.errors import UsageError
+from slipway.manifests.planning import make_plan
+from slipway.manifests.render import render
 
 TOOLS = "localhost/slipway/tools:1"
 
@@ -131,6 +139,17 @@ EXCLUDED = [
     (node(), {"node_selector": {"gpu": "on"}}, "label gpu is missing, not on"),
     (node(taints=[TAINT]), {}, "taint gpu=true:NoSchedule is not tolerated"),
     (
+        node(),
+        {"node_affinity": {"zone": ["a", "b"]}},
+        "label zone is missing, none of a, b",
+    ),
+    (
+        node(labels={"zone": "c"}),
+        {"node_affinity": {"zone": ["a", "b"]}},
+        "label zone is c, none of a, b",
+    ),
+    (node(), {"node_name": "other"}, "the pods are bound to node other"),
+    (
         node(taints=[TAINT]),
         {"tolerations": [{"key": "gpu", "value": "false"}]},
         "taint gpu=true:NoSchedule is not tolerated",
@@ -152,6 +171,8 @@ def test_nodes_that_do_not_count(excluded: Object, needs: dict[str, Any], why: s
 
 INCLUDED = [
     (node(labels={"gpu": "on"}), {"node_selector": {"gpu": "on"}}),
+    (node(labels={"zone": "b", "disk": "x"}), {"node_affinity": {"zone": ["a", "b"], "disk": ["x"]}}),
+    (node(), {"node_name": "one"}),
     (node(taints=[TAINT]), {"tolerations": [{"key": "gpu", "value": "true", "effect": "NoSchedule"}]}),
     (node(taints=[TAINT]), {"tolerations": [{"key": "gpu", "operator": "Exists"}]}),
     (node(taints=[TAINT]), {"tolerations": [{"operator": "Exists"}]}),
@@ -162,6 +183,66 @@ INCLUDED = [
 @pytest.mark.parametrize(("included", "needs"), INCLUDED)
 def test_nodes_that_count(included: Object, needs: dict[str, Any]) -> None:
     assert one(check_capacity(Seen([included]), subject(**needs))).severity == "ok"
+
+
+def test_a_group_of_pods_counts_as_all_of_them() -> None:
+    """Two replicas of a leader and a worker are four pods."""
+    wanted = subject(replicas=2, pods_per_replica=2)
+    found = one(check_capacity(Seen([node()]), wanted))
+    assert (found.severity, found.about[:6]) == ("blocking", "4 pods")
+    assert one(check_capacity(Seen([node(), node("two")]), wanted)).severity == "ok"
+
+
+SERVING = {"slipway.io/endpoint": "qwen", "app.kubernetes.io/component": "server"}
+SURGES = {
+    "room beside the old": ([pod(namespace="models", labels=SERVING, cpu="2")], 1, "ok", "room beside the 1"),
+    "no room beside the old": (
+        [pod(namespace="models", labels=SERVING, cpu="3")],
+        1,
+        "info",
+        "room for 0 of 1 beside the 1 that serve now",
+    ),
+    "no room for a whole group": (
+        [pod(namespace="models", labels=SERVING, cpu="2")],
+        2,
+        "info",
+        "room for 1 of 2 beside the 1 that serve now",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SURGES)
+def test_whether_a_rollout_must_end_old_pods_first(case: str) -> None:
+    pods, group, severity, told = SURGES[case]
+    wanted = subject(replaced=SERVING, pods_per_replica=group)
+    found = one(check_surge(Seen([node()], pods), wanted))
+    assert (found.check, found.severity) == ("surge", severity)
+    assert told in found.reason
+    assert "cpu" in found.reason, "the numbers of the node are told"
+
+
+def test_a_first_release_has_nothing_to_surge_beside() -> None:
+    elsewhere = pod(namespace="other", labels=SERVING, cpu="3")
+    assert check_surge(Seen([node()], [elsewhere]), subject(replaced=SERVING)) == []
+
+
+def test_the_sizing_is_told() -> None:
+    found = one(check_sizing(Seen([]), subject(sizing="weights 54.8 GiB of 71.2 GiB")))
+    assert (found.severity, found.reason) == ("info", "weights 54.8 GiB of 71.2 GiB")
+    assert check_sizing(Seen([]), subject()) == []
+
+
+def test_where_a_plans_pods_may_run_is_what_is_checked(include: Path, change: Callable[..., None]) -> None:
+    tolerated = {"key": "gpu", "operator": "Exists"}
+    change(
+        "endpoints/qwen3-tiny",
+        placement={"node_affinity": {"zone": ["a", "b"]}, "tolerations": [tolerated]},
+    )
+    plan = make_plan(read_catalog(include), "qwen3-tiny", include=include)
+    wanted = subject_of(plan, render(plan, include=include))
+    assert why_not(node(labels={"zone": "b"}, taints=[TAINT]), wanted) == ""
+    assert "none of a, b" in why_not(node(labels={"zone": "c"}, taints=[TAINT]), wanted)
+    assert "of the pod's 3.0 GiB" in wanted.sizing
 
 
 def test_nothing_asked_for_nothing_checked() -> None:

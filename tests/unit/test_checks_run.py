@@ -12,9 +12,12 @@ import pytest
 import yaml
 
 from slipway.checks import permissions
+from slipway.checks.check import Check
 from slipway.checks.findings import Finding, blocking, table
-from slipway.checks.run import API, CHECKS, Check, run_checks
-from slipway.checks.subject import Subject, View
+from slipway.checks.registry import API, CHECKS
+from slipway.checks.run import run_checks
+from slipway.checks.subject import Site, Subject
+from slipway.checks.view import View
 from slipway.cluster.client import Cluster
 from slipway.errors import ClusterError
 
@@ -132,24 +135,25 @@ def test_values_of_secrets_are_in_no_finding() -> None:
 def test_an_unreachable_api_is_the_one_finding() -> None:
     api = Api({"/version": ConnectionRefusedError(111, "Connection refused")})
     found = run_checks(Cluster(api_client=api, patience=0), SUBJECT)
-    assert [finding.severity for finding in found] == ["blocking"] + ["not checked"] * (len(CHECKS) - 1)
+    others = [one for one in CHECKS if "endpoint" in one.asked and one.id not in ("api", "gateways")]
+    assert [finding.severity for finding in found] == ["blocking"] + ["not checked"] * len(others)
     assert "connection refused" in found[0].reason
 
 
-def broken(view: View, subject: Subject) -> list[Finding]:
+def broken(view: View, site: Site) -> list[Finding]:
     raise KeyError("metadata")
 
 
-def refused(view: View, subject: Subject) -> list[Finding]:
+def refused(view: View, site: Site) -> list[Finding]:
     raise ClusterError("could not list objects", why="nodes is forbidden", remedy="Give it the role")
 
 
-def slow(view: View, subject: Subject) -> list[Finding]:
+def slow(view: View, site: Site) -> list[Finding]:
     time.sleep(1)
     return []
 
 
-def fine(view: View, subject: Subject) -> list[Finding]:
+def fine(view: View, site: Site) -> list[Finding]:
     return [Finding(check="fine", severity="ok", about="x", reason="y")]
 
 
@@ -195,7 +199,10 @@ def test_the_table() -> None:
 def test_the_sandbox_binds_exactly_the_list() -> None:
     path = PROJECT / "sandbox/manifests/slipway-rbac.yaml"
     wanted = permissions.rbac_yaml(
-        user="slipway", namespace="models", secrets=("endpoint-api-key", "s3-credentials")
+        user="slipway",
+        namespace="models",
+        secrets=("endpoint-api-key", "s3-credentials"),
+        infrastructure=True,
     )
     assert path.read_text(encoding="utf-8") == wanted, "write it anew with rbac_yaml()"
 
@@ -210,6 +217,25 @@ def test_no_rule_is_wide() -> None:
     assert in_cluster <= {"get", "list"}
     assert not any("secrets" in one.resources for one in permissions.CLUSTER_RULES)
     assert "secrets" not in permissions.rbac_yaml(user="u", namespace="n")
+
+
+def test_what_only_looks_at_the_whole_cluster_is_asked_for_apart() -> None:
+    for one in permissions.INFRASTRUCTURE_RULES:
+        assert set(one.verbs) == {"get", "list"} and not one.needed and one.why
+        assert "secrets" not in one.resources
+    plain = permissions.rbac_yaml(user="u", namespace="n")
+    assert "slipway-infrastructure" not in plain
+    documents = list(yaml.safe_load_all(permissions.rbac_yaml(user="u", namespace="n", infrastructure=True)))
+    assert [one["metadata"]["name"] for one in documents[4:]] == ["slipway-infrastructure"] * 2
+
+
+def test_every_check_is_data_that_says_what_it_is() -> None:
+    assert len({one.id for one in CHECKS}) == len(CHECKS)
+    for one in CHECKS:
+        assert one.title and (one.remedy or one.severity == "info"), one.id
+        assert set(one.rights) <= set(permissions.INFRASTRUCTURE_RULES), (
+            "a right that rbac_yaml does not give"
+        )
 
 
 def test_a_missing_rule_is_ready_to_apply(monkeypatch: pytest.MonkeyPatch) -> None:

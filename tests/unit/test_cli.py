@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from slipway.catalog.read import read_catalog
+from slipway.catalog.records import Chart
 from slipway.cli import main
+from slipway.manifests.cluster_objects import render_cluster
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +53,21 @@ def test_validate_lists_every_problem_and_ends_with_2(
 
 
 MISTAKES: list[tuple[list[str], str]] = [
-    (["render", "no-such"], "slipway: no such endpoint (no-such). The catalog has: qwen3-0.6b"),
+    (["render", "no-such"], "slipway: no such endpoint (no-such). The catalog has: "),
+    (["render"], "slipway: say what to render. Name either an endpoint or --cluster NAME"),
+    (["render", "qwen3-tiny", "--cluster", "sandbox"], "slipway: say what to render"),
+    (["render", "qwen3-tiny", "--values", "hami"], "slipway: --values goes with --cluster (hami)"),
+    (["render", "--cluster", "no-such"], "slipway: no such cluster (no-such). The catalog has: "),
+    (["render", "--cluster", "sandbox", "--values", "no-such"], "slipway: no such chart (sandbox: no-such)"),
+    (["render", "--cluster", "sandbox", "--overrides", "{}"], "slipway: a cluster takes no overrides"),
+    (["import", "hydra", "/no/file"], "slipway: a file cannot be read (/no/file)"),
+    (["import", "hydra", "x", "--rename", "=x"], "slipway: --rename takes NAME=VALUE (=x)"),
+    (["export", "hydra", "no-such"], "slipway: no such runtime (no-such). The catalog has: "),
+    (["export", "hydra", "vllm-cpu", "--set", "x"], "slipway: --set takes NAME=VALUE (x)"),
+    (["diff", "no-such"], "slipway: no such endpoint (no-such)"),
+    (["diff", "qwen3-tiny", "--overrides", "[" * 100_000], "slipway: the overrides are not JSON"),
+    (["render", "../clusters/sandbox"], "slipway: no such endpoint (../clusters/sandbox)"),
+    (["--include", "/nowhere", "render", "qwen3-tiny"], "nowhere/catalog:1: cannot be read: No such file"),
     (["render", "qwen3-tiny", "--overrides", "{"], "slipway: the overrides are not JSON ({)"),
     (["render", "qwen3-tiny", "--overrides", '{"repicas": 2}'], "slipway: no such override (repicas)"),
     (["render", "qwen3-tiny", "--overrides", "[1]"], "slipway: an override cannot be used (overrides)"),
@@ -71,7 +91,7 @@ def test_a_mistake_is_one_line_and_exit_status_2(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["no-such-command"], ["render"], ["history", "x", "--limit", "many"]]
+    "arguments", [[], ["no-such-command"], ["diff"], ["schemas"], ["history", "x", "--limit", "many"]]
 )
 def test_a_wrong_call_ends_with_2_and_the_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -81,6 +101,88 @@ def test_a_wrong_call_ends_with_2_and_the_usage(
 
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("usage: slipway")
+
+
+@pytest.mark.parametrize("name", sorted(read_catalog().clusters))
+def test_what_a_cluster_needs_is_printed_as_yaml(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", "--cluster", name]) == 0
+
+    documents = [one for one in yaml.safe_load_all(capsys.readouterr().out) if one]
+    assert documents == render_cluster(read_catalog(), name)
+
+
+CHARTS = [(name, one) for name, cluster in read_catalog().clusters.items() for one in cluster.setup.charts]
+
+
+@pytest.mark.parametrize(("name", "chart"), CHARTS, ids=lambda one: getattr(one, "name", one))
+def test_the_values_of_a_chart_are_what_helm_takes(
+    name: str, chart: Chart, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["render", "--cluster", name, "--values", chart.name]) == 0
+
+    assert yaml.safe_load(capsys.readouterr().out) == chart.values
+
+
+HYDRA = Path(__file__).resolve().parents[1] / "data" / "hydra" / "full.yaml"
+
+
+def test_runtimes_of_hydra_become_records_that_validate_takes(
+    include: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(read_catalog(include).runtimes)
+
+    assert main(["--include", str(include), "import", "hydra", str(HYDRA), "--task", "chat"]) == 0
+
+    printed = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    catalog = read_catalog(include)
+    assert {Path(line).stem for line in printed} == set(catalog.runtimes) - before != set()
+    assert catalog.problems == []
+
+    assert main(["--include", str(include), "import", "hydra", str(HYDRA)]) == 2
+    assert main(["--include", str(include), "import", "hydra", str(HYDRA), "--replace"]) == 0
+
+
+def test_a_runtime_goes_to_hydra_and_comes_back(
+    tmp_path: Path, include: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--include", str(include), "import", "hydra", str(HYDRA)]) == 0
+    name = Path(capsys.readouterr().out.splitlines()[0]).stem
+
+    assert main(["--include", str(include), "export", "hydra", name, "--namespace", "elsewhere"]) == 0
+
+    text = capsys.readouterr().out
+    assert next(yaml.safe_load_all(text))["metadata"]["namespace"] == "elsewhere"
+    (tmp_path / "exported.yaml").write_text(text)
+    arguments = ["import", "hydra", str(tmp_path / "exported.yaml"), "--into", str(tmp_path)]
+    assert main([*arguments, "--rename", f"{name}=back"]) == 0
+    assert (tmp_path / "back.yaml").is_file()
+
+
+@pytest.mark.parametrize("command", [["render", "qwen3-tiny"], ["validate"]])
+def test_a_reader_that_has_enough_is_no_error(command: list[str]) -> None:
+    """The pipe is closed before anything is written, as `head` may do."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slipway.cli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout and process.stderr
+    process.stdout.close()
+
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 141
+    process.stderr.close()
+
+
+def test_yaml_is_utf_8_whatever_the_terminal_speaks(include: Path, change: Callable[..., None]) -> None:
+    change("endpoints/qwen3-tiny", annotations={"note": "通义"})
+
+    done = subprocess.run(
+        [sys.executable, "-m", "slipway.cli", "--include", str(include), "render", "qwen3-tiny"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+
+    assert "note: 通义" in done.stdout.decode("utf-8")
 
 
 def test_an_airflow_that_is_not_there_is_named_with_the_next_step(

@@ -208,6 +208,37 @@ def test_step_pods_of_the_endpoint_are_not_the_workloads() -> None:
     assert judged([step, serving], of=of).state == "available"
 
 
+# -- Deployments ----------------------------------------------------------------------------------------------
+
+
+def deployment(**status: Any) -> Object:
+    return {**workload(**status), "kind": "Deployment"}
+
+
+def test_a_deployment_is_available_once_all_pods_of_the_release_are_ready() -> None:
+    assert judged([pod(name="qwen-7d9f-x2k", ready=True)], of=deployment()).state == "available"
+    assert judged([pod(name="qwen-7d9f-x2k", ready=True)], of=deployment(replicas=2)).state == "progressing"
+
+
+def test_an_evicted_pod_of_before_is_only_a_record() -> None:
+    evicted = pod(name="qwen-5b6c-abc", release="ffffffffffff", phase="Failed", reason="Evicted")
+    new = pod(name="qwen-7d9f-x2k", ready=True)
+    assert judged([evicted, new], of=deployment()).state == "available"
+
+
+def test_a_deployment_says_in_a_condition_why_it_cannot_make_pods() -> None:
+    failure = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "message": SECURITY,
+        "lastTransitionTime": ago(3),
+    }
+    verdict = judged([], of=deployment(conditions=[failure]))
+    assert verdict.doom is not None
+    assert verdict.doom.reason == "FailedCreate"
+    assert "violates PodSecurity" in verdict.what
+
+
 # -- doomed, one reason each -----------------------------------------------------------------------------------
 
 NOT_FOUND = f'failed to pull and unpack image "{IMAGE}": failed to resolve reference: {IMAGE}: not found'

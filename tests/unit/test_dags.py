@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from slipway.operators.pods import StepPodOperator
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 FILES = sorted(DAGS.glob("*.py"))
-TAGS = {"slipway", "release", "benchmark"}
+TAGS = {"slipway", "release", "benchmark", "weights"}
+WITHOUT_STEP_PODS = {"check_infrastructure", "probe_endpoints", "remove_endpoint"}
 STEPS = [
     "resolve",
     "lock",
@@ -65,6 +67,80 @@ def test_a_deployment_always_ends_in_its_teardown(name: str) -> None:
     )
 
 
+ENDINGS = [
+    ("rollback_endpoint", "record", ["apply", "wait", "probe", "publish", "probe_published"]),
+    ("scale_endpoint", "finish", ["scale", "wait", "probe_published"]),
+    ("remove_endpoint", "finish", ["remove"]),
+]
+
+
+@pytest.mark.parametrize(("name", "ending", "steps"), ENDINGS)
+def test_every_job_that_changes_an_endpoint_locks_it_and_gives_it_back(
+    name: str, ending: str, steps: list[str]
+) -> None:
+    dag = dag_of(DAGS / f"{name}.py")
+    order = [task.task_id for task in dag.topological_sort()]
+
+    assert order[1] == "lock" and order[-1] == ending and [step for step in order if step in steps] == steps
+    last = dag.get_task(ending)
+    assert last.is_teardown and last.on_failure_fail_dagrun and dag.get_task("lock").is_setup
+    assert last.retries >= 3, "an API server that is away for a minute costs no return"
+    assert dag.dagrun_timeout is None
+
+
+def test_a_rollback_needs_no_source_of_weights() -> None:
+    steps = [type(task).__name__ for task in dag_of(DAGS / "rollback_endpoint.py").tasks]
+
+    assert "DownloadOperator" not in steps
+
+
+LIFE_FORMS = [
+    ("rollback_endpoint", {"endpoint": "not-in-the-catalog-any-more", "to": None}, True),
+    ("rollback_endpoint", {"endpoint": "x", "to": 3}, True),
+    ("rollback_endpoint", {"endpoint": "x", "to": 0}, False),
+    ("rollback_endpoint", {"endpoint": "x", "to": "3"}, False),
+    ("scale_endpoint", {"endpoint": "x", "replicas": 0}, True),
+    ("scale_endpoint", {"endpoint": "x", "replicas": -1}, False),
+    ("scale_endpoint", {"endpoint": "x", "replicas": 65}, False),
+    ("remove_endpoint", {"endpoint": "x", "confirm": "x", "weights": True}, True),
+    ("remove_endpoint", {"endpoint": "x", "confirm": None}, False),
+    ("deploy_endpoint", {"endpoint": "qwen3-tiny", "restart": True}, True),
+    ("deploy_endpoint", {"endpoint": "qwen3-tiny", "restart": "yes"}, False),
+]
+
+
+@pytest.mark.parametrize(("name", "conf", "accepted"), LIFE_FORMS)
+def test_the_forms_of_an_endpoints_life_take_what_a_run_can_use(
+    name: str, conf: dict[str, Any], accepted: bool
+) -> None:
+    params = dag_of(DAGS / f"{name}.py").params
+    if accepted:
+        for key, value in conf.items():
+            params.get_param(key).resolve(value)
+    else:
+        with pytest.raises(ParamValidationError):
+            for key, value in conf.items():
+                params.get_param(key).resolve(value)
+
+
+def test_dead_runs_are_looked_for_and_endpoints_probed_side_by_side_every_five_minutes() -> None:
+    dag = dag_of(DAGS / "probe_endpoints.py")
+
+    assert dag.timetable.expression == "*/5 * * * *"  # type: ignore[attr-defined]
+    assert dag.get_task("reconcile").upstream_task_ids == {"find_gone"}
+    assert dag.get_task("probe").upstream_task_ids == {"clusters"}
+    assert dag.max_active_runs > 1, "a return that takes long must not keep the others from being probed"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_airflow_stores_of_a_dag_is_the_same_at_every_parse(path: Path) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    once, again = (json.dumps(DagSerialization.to_dict(dag_of(path)), default=str) for _ in range(2))
+
+    assert once == again
+
+
 def test_deploy_and_redeploy_are_the_same_steps() -> None:
     deploy, redeploy = (dag_of(DAGS / f"{name}_endpoint.py") for name in ("deploy", "redeploy"))
 
@@ -103,7 +179,7 @@ def test_the_form_takes_what_a_run_can_use_and_refuses_the_rest(conf: dict[str, 
 def test_step_pods_keep_the_houses_defaults(path: Path) -> None:
     steps = [task for task in dag_of(path).tasks if isinstance(task, StepPodOperator)]
 
-    assert steps
+    assert bool(steps) != (path.stem in WITHOUT_STEP_PODS)
     for step in steps:
         assert step.log_pod_spec_on_failure is False, (
             "the pod's environment must not get into failure messages"

@@ -18,18 +18,18 @@ def test_a_model_that_is_no_model_is_a_mistake_that_names_what_may_be_given(
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(SandboxError, match=r"MODEL=.*: no directory with a config\.json; name a") as told:
-        put_model(named, endpoint="qwen3-0.6b-cpu", access={})
+        put_model(named, endpoint="qwen3-0.6b-sandbox", access={})
 
     assert told.value.status == USER_MISTAKE
 
 
 @pytest.mark.parametrize("named", ["s3://models/Qwen3-0.6B", "modelscope://Qwen/Qwen3-0.6B"])
 def test_a_model_that_lies_elsewhere_is_fetched_from_there(named: str) -> None:
-    assert put_model(named, endpoint="qwen3-0.6b-cpu", access={}) == {"source": named}
+    assert put_model(named, endpoint="qwen3-0.6b-sandbox", access={}) == {"source": named}
 
 
 def test_an_endpoint_that_is_not_the_tiny_one_keeps_its_own_source() -> None:
-    assert put_model("", endpoint="qwen3-0.6b-cpu", access={}) == {}
+    assert put_model("", endpoint="qwen3-0.6b-sandbox", access={}) == {}
 
 
 class Airflow:

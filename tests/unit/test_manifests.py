@@ -10,17 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slipway.catalog.names import RELEASE_LABEL
+from slipway.catalog.quantities import quantity_bytes
 from slipway.catalog.read import read_catalog
 from slipway.errors import SlipwayError, UsageError
-from slipway.manifests.plan import (
-    Overrides,
-    Plan,
-    make_plan,
-    merge_arguments,
-    parse_overrides,
-    quantity_bytes,
-)
-from slipway.manifests.render import RELEASE_LABEL, Rendered, render, render_one, service_url
+from slipway.manifests.arguments import merge_arguments
+from slipway.manifests.overrides import Overrides, parse_overrides
+from slipway.manifests.plan import Plan
+from slipway.manifests.planning import make_plan
+from slipway.manifests.render import Rendered, render, render_one, service_url
 
 CATALOG = read_catalog()
 PLAN = make_plan(CATALOG, "qwen3-tiny")

@@ -61,6 +61,8 @@ class Runtime:
             return Reply(body={"data": [{"id": NAME}]})
         if path == "/v1/embeddings":
             return Reply(body={"data": [{"embedding": [0.1, 0.2]}]})
+        if path == "/v1/images/generations":
+            return Reply(body={"data": [{"b64_json": "iVBORw0KGgo="}]})
         if body.get("stream"):
             delta = (
                 (lambda text: {"text": text})
@@ -155,7 +157,8 @@ def test_a_serving_endpoint_passes_every_step_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "wanted"), [("completion", "streamed completion"), ("embedding", "embedding")]
+    ("task", "wanted"),
+    [("completion", "streamed completion"), ("embedding", "embedding"), ("image", "image")],
 )
 def test_other_tasks_get_the_requests_that_fit_them(task: Any, wanted: str) -> None:
     runtime = Runtime()

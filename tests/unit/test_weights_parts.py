@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -116,6 +116,7 @@ records = st.lists(
 )
 
 
+@settings(deadline=None)  # A busy disk syncs when it can.
 @given(steps=records, lost=st.integers(0, 400), noise=st.binary(max_size=20))
 def test_a_journal_that_was_cut_anywhere_claims_nothing_that_was_not_so(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, int]], lost: int, noise: bytes

@@ -199,6 +199,40 @@ def test_a_directory_without_a_list_is_refused(destination: Path) -> None:
         fetch(wrong)
 
 
+def listed(files: dict[str, bytes], *, digests: bool) -> bytes:
+    """A JSON list of files, such as a marker of Slipway's is one."""
+    rows = [
+        {"path": name, "size": len(data)} | ({"sha256": hashlib.sha256(data).hexdigest()} if digests else {})
+        for name, data in files.items()
+    ]
+    return json.dumps({"files": rows, "more": "is not read"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "digests", "verified"),
+    [(READY, True, "sha256"), ("manifest.json", True, "sha256"), ("manifest.json", False, "only sizes")],
+)
+def test_a_json_list_serves_too_and_what_it_leaves_out_is_not_called_verified(
+    destination: Path, name: str, digests: bool, verified: str
+) -> None:
+    files = model()
+    with serving(Web(files | {name: listed(files, digests=digests), SUMS: None})) as web:  # type: ignore[dict-item]
+        result = fetch(order(web, destination))
+    assert files_in(destination) == files
+    assert verified in result.verified
+
+
+def test_a_file_that_is_not_as_long_as_its_list_says_is_told_before_anything_is_fetched(
+    destination: Path,
+) -> None:
+    files = model()
+    rows = listed(files | {"config.json": b"{}"}, digests=False)
+    web = Web(files | {"manifest.json": rows, SUMS: None})  # type: ignore[dict-item]
+    with serving(web), pytest.raises(WeightsError, match=r"another length than the list says.*config.json"):
+        fetch(order(web, destination))
+    assert not web.counts
+
+
 @pytest.mark.parametrize(
     "name", ["../evil", "/etc/evil", "a/../../evil", "a//b", "./x/./y", "a\\..\\b", READY]
 )
@@ -302,7 +336,7 @@ def test_modelscope_says_what_is_wrong(destination: Path, monkeypatch: pytest.Mo
     ):
         fetch_from_hub(web, destination, monkeypatch)
     with serving(Web(model())) as web:
-        with pytest.raises(WeightsError, match=r"no model org/tiny at revision v9"):
+        with pytest.raises(WeightsError, match=r"org/tiny has no revision v9"):
             fetch_from_hub(web, destination, monkeypatch, revision="v9")
         web.files = {}
         with pytest.raises(WeightsError, match=r"no files in org/tiny"):

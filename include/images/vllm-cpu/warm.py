@@ -7,6 +7,8 @@ import importlib
 # The processes of a server (API, engine, worker), what they load by name, and the benchmark client.
 MODULES = (
     "vllm.entrypoints.openai.api_server",
+    "vllm.entrypoints.cli.main",
+    "vllm.entrypoints.cli.serve",
     "vllm.v1.engine.core",
     "vllm.v1.executor.multiproc_executor",
     "vllm.v1.executor.uniproc_executor",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = "localhost/slipway"
@@ -49,6 +50,18 @@ def image_tag(name: str, *, include: Path, package: Path) -> str:
     if name == CARRIES_PACKAGE:
         digest.update(code_digest(package).encode())
     return digest.hexdigest()[:TAG_LENGTH]
+
+
+@cache
+def known_image_tag(name: str, *, include: Path, package: Path) -> str:
+    """``image_tag``, read once in a process: what plans of one run say must not depend on an edit in between."""
+    return image_tag(name, include=include, package=package)
+
+
+@cache
+def known_code_digest(package: Path) -> str:
+    """``code_digest``, read once in a process."""
+    return code_digest(package)
 
 
 def image_parts(name: str, *, include: Path) -> list[str]:

@@ -1,8 +1,14 @@
-"""The one rule that makes object names from the catalog's names."""
+"""The one rule that makes object names from the catalog's names, and the labels that objects carry."""
 
 from __future__ import annotations
 
 import hashlib
+
+RELEASE_LABEL = "slipway.io/release"
+ENDPOINT_LABEL = "slipway.io/endpoint"
+MODEL_LABEL = "slipway.io/model"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 
 LONGEST_OBJECT_NAME = 40
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
-from slipway.catalog.names import object_name
+from slipway.catalog.collisions import collisions
+from slipway.catalog.documents import line_of, read_document
+from slipway.catalog.faults import Fault
+from slipway.catalog.problems import Problem, problems_at, shown
 from slipway.catalog.records import (
     Accelerator,
     BuiltImage,
     Cluster,
     Endpoint,
     Model,
+    Program,
     Record,
     Runtime,
     Workload,
@@ -26,41 +30,27 @@ from slipway.errors import CatalogError, UsageError, bounded
 
 R = TypeVar("R", bound=Record)
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One fault of the catalog: where it is and what to do about it."""
-
-    file: str
-    line: int
-    field: str
-    message: str
-
-    def render(self) -> str:
-        """One line, in the form that editors make clickable."""
-        where = f"{self.file}:{self.line}"
-        return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
-
 
 @dataclass
 class Catalog:
     """All records by name, and the problems of those that could not be used."""
 
     models: dict[str, Model] = field(default_factory=dict)
+    programs: dict[str, Program] = field(default_factory=dict)
     runtimes: dict[str, Runtime] = field(default_factory=dict)
     accelerators: dict[str, Accelerator] = field(default_factory=dict)
     clusters: dict[str, Cluster] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     workloads: dict[str, Workload] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    # Endpoints all of whose references are there, also those with another problem: `validate` looks at them further.
+    complete: dict[str, Endpoint] = field(default_factory=dict)
 
     def endpoint(self, name: str) -> Endpoint:
         """Return the endpoint ``name``.
 
         Raises:
-            UsageError: there is none; the message names those that there are.
+            UsageError: there is none; the message names the nearest, or those that there are.
             CatalogError: its record, or one that it refers to, has a problem.
         """
         if name in self.endpoints:
@@ -68,12 +58,15 @@ class Catalog:
         for problem in self.problems:
             if Path(problem.file).stem == name and Path(problem.file).parent.name == "endpoints":
                 raise CatalogError("the endpoint's record cannot be used", about=name, why=problem.render())
+        near = get_close_matches(name, self.endpoints, n=1, cutoff=0.7)
         known = ", ".join(sorted(self.endpoints)) or "none"
-        raise UsageError("no such endpoint", about=name, remedy=f"The catalog has: {known}")
+        remedy = f"Did you mean {near[0]}?" if near else f"The catalog has: {known}"
+        raise UsageError("no such endpoint", about=name, remedy=remedy)
 
 
 FOLDERS: Mapping[str, type[Record]] = {
     "models": Model,
+    "programs": Program,
     "runtimes": Runtime,
     "accelerators": Accelerator,
     "clusters": Cluster,
@@ -103,15 +96,21 @@ def read_catalog(include: Path | None = None) -> Catalog:
     """
     include = include or include_directory()
     catalog = Catalog()
+    catalog.problems.extend(_stray_folders(include))
     for folder, kind in FOLDERS.items():
         records: dict[str, Any] = getattr(catalog, folder)
-        for path in sorted((include / "catalog" / folder).glob("*.yaml")):
-            record = _read_record(path, kind=kind, shown=_shown(path, include), problems=catalog.problems)
+        for path in _files(include / "catalog" / folder, include=include, problems=catalog.problems):
+            record = _read_record(path, kind=kind, shown=shown(path, include), problems=catalog.problems)
             if record is not None:
                 records[path.stem] = record
-    _check_built_images(catalog, include)
-    _check_references(catalog, include)
+    check_references(catalog, include)
     return catalog
+
+
+def check_references(catalog: Catalog, include: Path) -> None:
+    """Take out of a catalog what leans on something that is not there, and say so in its problems."""
+    _check_runtimes(catalog, include)
+    _check_endpoints(catalog, include)
 
 
 def usable(catalog: Catalog) -> Catalog:
@@ -127,109 +126,151 @@ def usable(catalog: Catalog) -> Catalog:
     raise CatalogError("the catalog cannot be used", why=catalog.problems[0].render() + more)
 
 
-def _shown(path: Path, include: Path) -> str:
-    return str(Path(include.name) / path.relative_to(include))
+def _stray_folders(include: Path) -> Iterator[Problem]:
+    root = include / "catalog"
+    try:
+        names = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        yield Problem(shown(root, include), 1, "", f"cannot be read: {error.strerror}")
+        return
+    for name in names:
+        if name not in FOLDERS and (root / name).is_dir():
+            message = f"no such kind of record; the folders are {', '.join(FOLDERS)}"
+            yield Problem(shown(root / name, include), 1, "", message)
+
+
+def _files(folder: Path, *, include: Path, problems: list[Problem]) -> list[Path]:
+    """The records of a folder; what was probably meant as one and would be passed over is a problem."""
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        problems.append(Problem(shown(folder, include), 1, "", f"cannot be read: {error.strerror}"))
+        return []
+    kept = []
+    for entry in entries:
+        if entry.suffix == ".yaml":
+            kept.append(entry)
+        elif entry.suffix.lower() in (".yaml", ".yml", ".json"):
+            message = f"is not read: a record's file ends in .yaml; rename it to {entry.stem}.yaml"
+            problems.append(Problem(shown(entry, include), 1, "", message))
+        elif entry.is_dir():
+            message = "is not read: records lie in the folder itself"
+            problems.append(Problem(shown(entry, include), 1, "", message))
+    return kept
 
 
 def _read_record(path: Path, *, kind: type[R], shown: str, problems: list[Problem]) -> R | None:
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        problems.append(Problem(shown, line, "", f"not YAML: {error.problem or error.context}"))
+    document = read_document(path)
+    if document.mistakes:
+        problems.extend(
+            Problem(shown, one.line, ".".join(map(str, one.where)), one.message) for one in document.mistakes
+        )
         return None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        problems.append(Problem(shown, 1, "", f"cannot be read: {bounded(str(error))}"))
-        return None
+    text, data = document.text, document.data
     if not isinstance(data, dict):
         problems.append(Problem(shown, 1, "", "a record is a mapping of keys to values"))
         return None
     try:
         record = kind.model_validate(data)
     except ValidationError as error:
-        problems.extend(_problems_of(error, text=text, shown=shown))
+        problems.extend(_problems_of(error, data=data, text=text, shown=shown))
         return None
     name = str(data.get("name"))
     if name != path.stem:
         message = f"is {name!r}, but the file is named {path.name!r}: they must be the same"
-        problems.append(Problem(shown, _line(text, ("name",)), "name", message))
+        problems.append(Problem(shown, line_of(text, "name"), "name", message))
         return None
     return record
 
 
-def _problems_of(error: ValidationError, *, text: str, shown: str) -> Iterator[Problem]:
-    for fault in error.errors(include_url=False, include_context=False):
-        where = tuple(part for part in fault["loc"] if not str(part).endswith(("]", ")")))
+def _problems_of(error: ValidationError, *, data: Any, text: str, shown: str) -> Iterator[Problem]:
+    seen = set()
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        where = _within(data, fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             message = "no such key; look for a typing error"
-        yield Problem(shown, _line(text, where), ".".join(map(str, where)), message)
+        field = ".".join(bounded(str(part), limit=100) for part in where)
+        problem = Problem(shown, line_of(text, where), field, bounded(message))
+        if problem not in seen:
+            seen.add(problem)
+            yield problem
 
 
-def _line(text: str, where: tuple[int | str, ...]) -> int:
-    """Find the line of a field: the deepest part of ``where`` that the document has."""
-    node = yaml.compose(text, Loader=_Loader)
-    line = 1
-    for part in where:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((k, v) for k, v in node.value if k.value == part), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
+def _within(data: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The part of pydantic's location that is in the document: without the names of a union's members and such.
+
+    The last part stays also where the document has no such key, since it may be one that is missing.
+    """
+    where: list[int | str] = []
+    for position, part in enumerate(loc):
+        inside = (isinstance(data, dict) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        )
+        if inside:
+            data = data[part]
+            where.append(part)
+        elif isinstance(data, dict) and position == len(loc) - 1 and not str(part).endswith((")", "]")):
+            where.append(part)
+    return tuple(where)
 
 
-def _check_built_images(catalog: Catalog, include: Path) -> None:
+def _check_runtimes(catalog: Catalog, include: Path) -> None:
     for name, runtime in sorted(catalog.runtimes.items()):
-        image = runtime.image
-        if (
-            isinstance(image, BuiltImage)
+        faults = [
+            Fault(f"images.{kind}", f"include/images/{image.built}/Containerfile is not there")
+            for kind, image in runtime.images.items()
+            if isinstance(image, BuiltImage)
             and not (include / "images" / image.built / "Containerfile").is_file()
-        ):
+        ]
+        if runtime.program and runtime.program not in catalog.programs:
+            faults.append(Fault("program", _no_record(runtime.program, "programs", catalog, include)))
+        if faults:
             path = include / "catalog" / "runtimes" / f"{name}.yaml"
-            message = f"include/images/{image.built}/Containerfile is not there"
-            line = _line(path.read_text(encoding="utf-8"), ("image",))
-            catalog.problems.append(Problem(_shown(path, include), line, "image", message))
+            catalog.problems.extend(problems_at(path, faults, include=include))
             del catalog.runtimes[name]
 
 
-def _check_references(catalog: Catalog, include: Path) -> None:
-    taken: dict[tuple[str, str, str], str] = {}
-    for name, endpoint in sorted(catalog.endpoints.items()):
+def _check_endpoints(catalog: Catalog, include: Path) -> None:
+    faults: dict[str, list[Fault]] = {}
+    for name, endpoint in catalog.endpoints.items():
+        missing = list(_missing(endpoint, catalog, include))
+        if missing or (misfits := list(_misfits(endpoint, catalog))):
+            faults[name] = missing or misfits
+        if not missing:
+            catalog.complete[name] = endpoint
+    for name, fault in collisions(catalog.endpoints.values()):
+        faults.setdefault(name, []).append(fault)
+    for name in sorted(faults):
         path = include / "catalog" / "endpoints" / f"{name}.yaml"
-        faults = list(_faults(endpoint, catalog))
-        place = (endpoint.cluster, endpoint.namespace, object_name(name))
-        if place in taken:
-            faults.append(("name", f"its objects would be named like those of endpoint {taken[place]!r}"))
-        taken.setdefault(place, name)
-        if faults:
-            text = path.read_text(encoding="utf-8")
-            shown = _shown(path, include)
-            catalog.problems.extend(Problem(shown, _line(text, (f,)), f, message) for f, message in faults)
-            del catalog.endpoints[name]
+        catalog.problems.extend(problems_at(path, faults[name], include=include))
+        del catalog.endpoints[name]
 
 
-def _faults(endpoint: Endpoint, catalog: Catalog) -> Iterator[tuple[str, str]]:
+def _missing(endpoint: Endpoint, catalog: Catalog, include: Path) -> Iterator[Fault]:
     for key, folder in REFERENCES.items():
-        target, known = getattr(endpoint, key), getattr(catalog, folder)
-        if target is not None and target not in known:
-            names = ", ".join(sorted(known)) or "none"
-            yield key, f"no usable record {target!r} in catalog/{folder}; there are: {names}"
+        target = getattr(endpoint, key)
+        if target is not None and target not in getattr(catalog, folder):
+            yield Fault(key, _no_record(target, folder, catalog, include))
     cluster = catalog.clusters.get(endpoint.cluster)
-    accelerator = catalog.accelerators.get(endpoint.accelerator)
-    if cluster and accelerator and endpoint.accelerator not in cluster.accelerators:
+    known = cluster and endpoint.accelerator in catalog.accelerators
+    if cluster and known and endpoint.accelerator not in cluster.accelerators:
         offered = ", ".join(cluster.accelerators)
-        yield "accelerator", f"cluster {endpoint.cluster!r} offers {offered}, not {endpoint.accelerator!r}"
-    if accelerator and bool(accelerator.resource) != bool(endpoint.cards):
-        needs = "at least 1 card" if accelerator.resource else "no cards"
-        yield "cards", f"accelerator {endpoint.accelerator!r} takes {needs}"
-    model = catalog.models.get(endpoint.model)
-    if model and endpoint.context_length and endpoint.context_length > model.context_length:
-        yield "context_length", f"model {endpoint.model!r} was made for {model.context_length} tokens at most"
+        message = f"cluster {endpoint.cluster!r} offers {offered}, not {endpoint.accelerator!r}"
+        yield Fault("accelerator", message)
+
+
+def _misfits(endpoint: Endpoint, catalog: Catalog) -> Iterator[Fault]:
+    model = catalog.models[endpoint.model]
+    if endpoint.context_length and endpoint.context_length > model.context_length:
+        message = f"model {endpoint.model!r} was made for {model.context_length} tokens at most"
+        yield Fault("context_length", message)
+
+
+def _no_record(name: str, folder: str, catalog: Catalog, include: Path) -> str:
+    if (include / "catalog" / folder / f"{name}.yaml").exists():
+        return f"the record {name!r} in catalog/{folder} has a problem of its own"
+    names = ", ".join(sorted(getattr(catalog, folder))) or "none"
+    return f"no usable record {name!r} in catalog/{folder}; there are: {names}"

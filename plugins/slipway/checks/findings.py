@@ -34,6 +34,28 @@ class Finding(BaseModel):
     remedy: str = ""
 
 
+class Report:
+    """The findings of one check as they come up.
+
+    Args:
+        check: its id, which every finding carries.
+    """
+
+    def __init__(self, check: str) -> None:
+        self.check = check
+        self.findings: list[Finding] = []
+
+    def add(self, severity: Severity, about: str, reason: str, remedy: str = "") -> None:
+        """Note one finding."""
+        self.findings.append(
+            Finding(check=self.check, severity=severity, about=about, reason=reason, remedy=remedy)
+        )
+
+    def has_faults(self, about: str) -> bool:
+        """Whether something else than "ok" was found about an object."""
+        return any(one.about == about and one.severity != "ok" for one in self.findings)
+
+
 def blocking(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings that end a run."""
     return [finding for finding in findings if finding.severity == "blocking"]
@@ -42,6 +64,12 @@ def blocking(findings: Iterable[Finding]) -> list[Finding]:
 def sorted_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings with the most urgent first; equals keep the order of the checks."""
     return sorted(findings, key=lambda finding: _BY_URGENCY.index(finding.severity))
+
+
+def counted(findings: Iterable[Finding]) -> dict[str, int]:
+    """Return how many findings there are of each severity, the most urgent first; those without any are left out."""
+    counts = Counter(finding.severity for finding in findings)
+    return {severity: counts[severity] for severity in _BY_URGENCY if counts[severity]}
 
 
 def table(findings: Sequence[Finding]) -> str:
@@ -55,6 +83,5 @@ def table(findings: Sequence[Finding]) -> str:
         lines.append(f"{columns}  {finding.reason}")
         if finding.remedy:
             lines.append(indent(finding.remedy, " " * (widths[0] + 2)))
-    counts = Counter(finding.severity for finding in ordered)
-    told = ", ".join(f"{counts[severity]} {severity}" for severity in _BY_URGENCY if counts[severity])
+    told = ", ".join(f"{count} {severity}" for severity, count in counted(ordered).items())
     return "\n".join([*lines, f"{len(ordered)} findings: {told}" if ordered else "nothing was checked"])

@@ -1,27 +1,23 @@
-"""Checks of nodes: which may take the pods, in which state they are, what is free on each, which images they have."""
+"""Checks of nodes: which may take the pods, in which state they are, which images they have."""
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 
 from slipway.checks.findings import Finding, blocking
-from slipway.checks.quantities import quantity, readable
-from slipway.checks.subject import Subject, View
+from slipway.checks.subject import Subject
+from slipway.checks.view import View
 from slipway.cluster.objects import Object, labels_of
 from slipway.cluster.verdict import condition
 
 _PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
-_MOST_NODES_TOLD = 5
+MOST_NODES_TOLD = 5
 KUBELET_IMAGES = 50
 """A node's status lists at most this many images (the kubelet's nodeStatusMaxImages), the largest first."""
 
 NODE_STATUS_SECONDS = 15.0
 """For how long an image that is on no node is looked for again: the kubelet's ten seconds and some."""
-
-Amounts = dict[str, Fraction]
 
 
 def check_nodes(view: View, subject: Subject) -> list[Finding]:
@@ -31,8 +27,8 @@ def check_nodes(view: View, subject: Subject) -> list[Finding]:
         name = node["metadata"]["name"]
         if why_not(node, subject, state=False):
             continue
-        pressures = [kind for kind in _PRESSURES if condition(node, kind).get("status") == "True"]
-        if not _is_ready(node):
+        pressures = pressures_of(node)
+        if not is_ready(node):
             told = condition(node, "Ready").get("message") or "it does not report"
             findings.append(_node(name, "warning", f"not ready: {told}", f"kubectl describe node {name}"))
         elif pressures:
@@ -43,7 +39,7 @@ def check_nodes(view: View, subject: Subject) -> list[Finding]:
         else:
             findings.append(_node(name, "ok", "ready, no pressure"))
     good = [finding for finding in findings if finding.severity == "ok"]
-    if len(good) > _MOST_NODES_TOLD:
+    if len(good) > MOST_NODES_TOLD:
         findings = [finding for finding in findings if finding.severity != "ok"]
         findings.append(_node(f"{len(good)} nodes", "ok", "ready, no pressure"))
     if not findings:
@@ -54,7 +50,7 @@ def check_nodes(view: View, subject: Subject) -> list[Finding]:
 def _none_fits(view: View, subject: Subject) -> Finding:
     reasons = [
         f"{node['metadata']['name']}: {why_not(node, subject, state=False)}"
-        for node in view.nodes()[:_MOST_NODES_TOLD]
+        for node in view.nodes()[:MOST_NODES_TOLD]
     ]
     return Finding(
         check="nodes",
@@ -70,23 +66,36 @@ def why_not(node: Object, subject: Subject, *, state: bool = True) -> str:
 
     Args:
         node: the node.
-        subject: with node selector and tolerations.
+        subject: with node name, node selector, node affinity and tolerations.
         state: whether the node's present state counts too: not ready, closed, and the taints that say so.
     """
-    labels = labels_of(node)
-    for key, value in subject.node_selector.items():
-        if labels.get(key) != value:
-            return f"label {key} is {labels.get(key, 'missing')}, not {value}"
+    elsewhere = _elsewhere(node, subject)
+    if elsewhere:
+        return elsewhere
     for taint in node["spec"].get("taints") or []:
         if taint["key"].startswith("node.kubernetes.io/") and not state:
             continue
         if taint["effect"] != "PreferNoSchedule" and not _tolerated(taint, subject.tolerations):
             value = f"={taint['value']}" if taint.get("value") else ""
             return f"taint {taint['key']}{value}:{taint['effect']} is not tolerated"
-    if state and not _is_ready(node):
+    if state and not is_ready(node):
         return "not ready"
     if state and node["spec"].get("unschedulable"):
         return "closed for new pods"
+    return ""
+
+
+def _elsewhere(node: Object, subject: Subject) -> str:
+    """Return what the node lacks of a name or labels that the pods want, or ""."""
+    labels, name = labels_of(node), node["metadata"]["name"]
+    if subject.node_name and name != subject.node_name:
+        return f"the pods are bound to node {subject.node_name}"
+    for key, value in subject.node_selector.items():
+        if labels.get(key) != value:
+            return f"label {key} is {labels.get(key, 'missing')}, not {value}"
+    for key, values in subject.node_affinity.items():
+        if labels.get(key) not in values:
+            return f"label {key} is {labels.get(key, 'missing')}, none of {', '.join(values)}"
     return ""
 
 
@@ -105,121 +114,14 @@ def _tolerated(taint: Object, tolerations: Iterable[Mapping[str, object]]) -> bo
     return False
 
 
-def check_capacity(view: View, subject: Subject) -> list[Finding]:
-    """All replicas fit: allocatable less requested, for each node that may take them, for each resource.
-
-    What the scheduler also weighs (affinity, spread, a volume's node, pods that wait before these) is not counted,
-    so "ok" says that there is room, not that nothing else can come between.
-    """
-    if not subject.requests or not subject.replicas:
-        return []
-    wanted = {resource: quantity(amount) for resource, amount in subject.requests.items()}
-    used = _used(view.running_pods(), subject)
-    room, told = 0, []
-    for node in view.nodes():
-        name, excluded = node["metadata"]["name"], why_not(node, subject)
-        if excluded:
-            told.append(f"{name}: {excluded}")
-            continue
-        free = _free(node, used[name])
-        fits = _fits(free, wanted)
-        room += fits
-        amounts = ", ".join(f"{resource} {_told(resource, free)} free" for resource in wanted)
-        told.append(f"{name}: {amounts}" + ("" if fits else " (too little)"))
-    each = ", ".join(f"{resource} {amount}" for resource, amount in subject.requests.items())
-    pods = "1 pod" if subject.replicas == 1 else f"{subject.replicas} pods"
-    about = f"{pods} of {each}"
-    listed = "; ".join(told[:_MOST_NODES_TOLD])
-    if len(told) > _MOST_NODES_TOLD:
-        listed += f"; and {len(told) - _MOST_NODES_TOLD} more nodes"
-    if room >= subject.replicas:
-        return [Finding(check="capacity", severity="ok", about=about, reason=f"room for {room}. {listed}")]
-    return [
-        Finding(
-            check="capacity",
-            severity="blocking",
-            about=about,
-            reason=f"room for {room} of {subject.replicas}. {listed}",
-            remedy="Free or add capacity, or ask for less in the endpoint's resources: kubectl describe nodes",
-        )
-    ]
-
-
-def _used(pods: Iterable[Object], subject: Subject) -> dict[str, Amounts]:
-    used: dict[str, Amounts] = defaultdict(lambda: defaultdict(Fraction))
-    for pod in pods:
-        node = pod["spec"].get("nodeName")
-        if (
-            not node
-            or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-            or _makes_room(pod, subject)
-        ):
-            continue
-        used[node]["pods"] += 1
-        for resource, amount in pod_requests(pod).items():
-            used[node][resource] += amount
-    return used
-
-
-def _makes_room(pod: Object, subject: Subject) -> bool:
-    if not subject.replaced or pod["metadata"].get("namespace") != subject.namespace:
-        return False
-    labels = labels_of(pod)
-    return all(labels.get(key) == value for key, value in subject.replaced.items())
-
-
-def pod_requests(pod: Object) -> Amounts:
-    """Return what a pod asks for as the scheduler counts it.
-
-    That is the sum of its containers and sidecars (init containers that keep running), or the largest init
-    container with the sidecars before it if that is more, and the runtime class's overhead.
-    """
-    spec = pod["spec"]
-    total: Amounts = defaultdict(Fraction)
-    sidecars: Amounts = defaultdict(Fraction)
-    peak: Amounts = defaultdict(Fraction)
-    for container in spec.get("initContainers") or []:
-        requests = _requests(container)
-        for resource, amount in requests.items():
-            peak[resource] = max(peak[resource], sidecars[resource] + amount)
-            if container.get("restartPolicy") == "Always":
-                sidecars[resource] += amount
-    for container in spec.get("containers") or []:
-        for resource, amount in _requests(container).items():
-            total[resource] += amount
-    overhead = {resource: quantity(amount) for resource, amount in (spec.get("overhead") or {}).items()}
-    return {
-        resource: max(total[resource] + sidecars[resource], peak[resource])
-        + overhead.get(resource, Fraction(0))
-        for resource in {*total, *sidecars, *peak, *overhead}
-    }
-
-
-def _requests(container: Object) -> Amounts:
-    requests = (container.get("resources") or {}).get("requests") or {}
-    return {resource: quantity(amount) for resource, amount in requests.items()}
-
-
-def _free(node: Object, used: Mapping[str, Fraction]) -> Amounts:
-    allocatable = node.get("status", {}).get("allocatable") or {}
-    return {
-        resource: quantity(amount) - used.get(resource, Fraction(0))
-        for resource, amount in allocatable.items()
-    }
-
-
-def _fits(free: Amounts, wanted: Amounts) -> int:
-    """Return how many such pods fit on a node."""
-    places = [int(free.get(resource, Fraction(0)) / amount) for resource, amount in wanted.items() if amount]
-    return max(0, min([*places, int(free.get("pods", Fraction(0)))]))
-
-
-def _told(resource: str, free: Amounts) -> str:
-    return readable(resource, free[resource]) if resource in free else "not offered, so none"
-
-
-def _is_ready(node: Object) -> bool:
+def is_ready(node: Object) -> bool:
+    """Return whether a node reports that it is ready."""
     return condition(node, "Ready").get("status") == "True"
+
+
+def pressures_of(node: Object) -> list[str]:
+    """Return what a node is short of: memory, disk, process numbers."""
+    return [kind for kind in _PRESSURES if condition(node, kind).get("status") == "True"]
 
 
 def _node(name: str, severity: str, reason: str, remedy: str = "") -> Finding:
@@ -259,7 +161,7 @@ def _image(image: str, nodes: list[Object], subject: Subject) -> Finding:
         )
 
     import_it = (
-        f"Import it there: ctr -n k8s.io images import FILE (nodes: {', '.join(lacking[:_MOST_NODES_TOLD])})"
+        f"Import it there: ctr -n k8s.io images import FILE (nodes: {', '.join(lacking[:MOST_NODES_TOLD])})"
     )
     if not nodes:
         return finding("not checked", "no node may take the pods now")
@@ -268,13 +170,13 @@ def _image(image: str, nodes: list[Object], subject: Subject) -> Finding:
     if not lacking:
         return finding("ok", "on every node that may take the pods")
     if unsure:
-        where = f"not in the list of {', '.join(lacking[:_MOST_NODES_TOLD])}"
+        where = f"not in the list of {', '.join(lacking[:MOST_NODES_TOLD])}"
         return finding("not checked", f"{where}, but a node lists only {KUBELET_IMAGES} images")
     if not only_local:
-        where = f"not yet on {', '.join(lacking[:_MOST_NODES_TOLD])}"
+        where = f"not yet on {', '.join(lacking[:MOST_NODES_TOLD])}"
         return finding("not checked", f"{where}; whether it can be pulled shows when a pod starts")
     if having:
-        names = ", ".join(node["metadata"]["name"] for node in having[:_MOST_NODES_TOLD])
+        names = ", ".join(node["metadata"]["name"] for node in having[:MOST_NODES_TOLD])
         return finding("warning", f"only on {names}, and it cannot be pulled", import_it)
     return finding("blocking", "on no node that may take the pods, and it cannot be pulled", import_it)
 

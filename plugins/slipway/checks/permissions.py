@@ -5,36 +5,21 @@ A rule that is not here is not used; a change of code that needs another right c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import yaml
 
 from slipway.checks.findings import Finding
-from slipway.checks.subject import Subject, View
+from slipway.checks.rights import INFRASTRUCTURE_RULES, Rule
+from slipway.checks.subject import Site
+from slipway.checks.view import View
 from slipway.cluster.access import Access, can_i
 from slipway.cluster.objects import MANAGED_BY_LABEL, MANAGER, Object
 
 ROLE = "slipway"
 CLUSTER_ROLE = "slipway-read"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """Verbs on resources of one API group.
-
-    Attributes:
-        why: what needs it.
-        names: the only objects it is needed for; any when empty.
-        needed: whether the main job fails without it.
-    """
-
-    resources: tuple[str, ...]
-    verbs: tuple[str, ...]
-    why: str
-    group: str = ""
-    names: tuple[str, ...] = ()
-    needed: bool = True
+INFRASTRUCTURE_ROLE = "slipway-infrastructure"
 
 
 SECRETS = Rule(
@@ -58,8 +43,8 @@ NAMESPACE_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         resources=("persistentvolumeclaims",),
-        verbs=("get", "list", "create", "patch"),
-        why="the volume with the weights; never deleted by a deployment",
+        verbs=("get", "list", "create", "patch", "delete"),
+        why="the volume with the weights; deleted only where a person asked for it as the endpoint was removed",
     ),
     Rule(
         resources=("configmaps",),
@@ -91,6 +76,52 @@ NAMESPACE_RULES: tuple[Rule, ...] = (
     ),
 )
 
+
+def _whole(group: str, *resources: str, why: str, listed: bool = False) -> Rule:
+    verbs = ("get", "list", "create", "patch", "delete") if listed else ("get", "create", "patch", "delete")
+    return Rule(group=group, resources=resources, verbs=verbs, why=why)
+
+
+def _workload(group: str, resource: str) -> tuple[Rule, Rule]:
+    return (
+        _whole(group, resource, why="the workload", listed=True),
+        Rule(
+            group=group,
+            resources=(f"{resource}/scale",),
+            verbs=("get", "patch"),
+            why="replicas, apart from an apply",
+        ),
+    )
+
+
+KIND_RULES: Mapping[str, tuple[Rule, ...]] = {
+    "Deployment": _workload("apps", "deployments"),
+    "LeaderWorkerSet": _workload("leaderworkerset.x-k8s.io", "leaderworkersets"),
+    "HTTPRoute": (_whole("gateway.networking.k8s.io", "httproutes", why="publication through a Gateway"),),
+    "Ingress": (_whole("networking.k8s.io", "ingresses", why="publication through an Ingress controller"),),
+    "HorizontalPodAutoscaler": (
+        _whole("autoscaling", "horizontalpodautoscalers", why="autoscaling", listed=True),
+    ),
+    "ScaledObject": (
+        _whole("keda.sh", "scaledobjects", "triggerauthentications", why="autoscaling by KEDA"),
+    ),
+    "ServiceMonitor": (_whole("monitoring.coreos.com", "servicemonitors", why="metrics for Prometheus"),),
+    "PodDisruptionBudget": (_whole("policy", "poddisruptionbudgets", why="pods that a drain leaves"),),
+    "NetworkPolicy": (_whole("networking.k8s.io", "networkpolicies", why="who may reach the pods"),),
+    "Dataset": (
+        _whole("dataset.baizeai.io", "datasets", why="weights that BaizeAI's Dataset brings"),
+        _whole("data.fluid.io", "datasets", "jindoruntimes", "dataloads", why="weights that Fluid brings"),
+    ),
+}
+"""What only endpoints need whose objects have one of these kinds; a cluster without the kind ignores the right."""
+
+STATIC_VOLUMES = Rule(
+    resources=("persistentvolumes",),
+    verbs=("get", "create", "patch"),
+    why="a volume that is there already; never deleted by a deployment",
+)
+"""Of the whole cluster, and so given by nobody who didn't mean to: only endpoints with `volume.static` need it."""
+
 CLUSTER_RULES: tuple[Rule, ...] = (
     Rule(
         resources=("nodes", "namespaces", "persistentvolumes"),
@@ -117,28 +148,31 @@ CLUSTER_RULES: tuple[Rule, ...] = (
 )
 
 
-def rbac_yaml(*, user: str, namespace: str, secrets: Sequence[str] = ()) -> str:
+def rbac_yaml(*, user: str, namespace: str, secrets: Sequence[str] = (), infrastructure: bool = False) -> str:
     """Return roles and bindings that give a user exactly what Slipway needs, ready for ``kubectl apply -f -``.
 
     Args:
         user: the user's name, as its certificate or token says it.
         namespace: one namespace with endpoints; further ones get the same Role and RoleBinding.
         secrets: the only Secrets whose keys may be looked at; with none, no right on Secrets is given at all.
+        infrastructure: whether also to read what the checks of the whole cluster look at.
     """
-    rules = NAMESPACE_RULES
+    rules = (*NAMESPACE_RULES, *(rule for rules in KIND_RULES.values() for rule in rules))
     if secrets:
         rules = (*rules, replace(SECRETS, names=tuple(sorted(secrets))))
     header = "# Written by slipway.checks.permissions.rbac_yaml; change the list there, not here.\n"
-    return header + yaml.safe_dump_all(
-        [
-            role(rules, name=ROLE, namespace=namespace),
-            _binding("Role", name=ROLE, user=user, namespace=namespace),
-            role(CLUSTER_RULES, name=CLUSTER_ROLE, namespace=None),
-            _binding("ClusterRole", name=CLUSTER_ROLE, user=user, namespace=None),
-        ],
-        sort_keys=False,
-        explicit_start=True,
-    )
+    documents = [
+        role(rules, name=ROLE, namespace=namespace),
+        _binding("Role", name=ROLE, user=user, namespace=namespace),
+        role(CLUSTER_RULES, name=CLUSTER_ROLE, namespace=None),
+        _binding("ClusterRole", name=CLUSTER_ROLE, user=user, namespace=None),
+    ]
+    if infrastructure:
+        documents += [
+            role(INFRASTRUCTURE_RULES, name=INFRASTRUCTURE_ROLE, namespace=None),
+            _binding("ClusterRole", name=INFRASTRUCTURE_ROLE, user=user, namespace=None),
+        ]
+    return header + yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True)
 
 
 def role(rules: Iterable[Rule], *, name: str, namespace: str | None) -> Object:
@@ -159,12 +193,14 @@ def role(rules: Iterable[Rule], *, name: str, namespace: str | None) -> Object:
     }
 
 
-def check_permissions(view: View, subject: Subject) -> list[Finding]:
+def check_permissions(view: View, site: Site) -> list[Finding]:
     """Find the rules that the connection's user lacks, each printed as a role that is ready to apply."""
-    secrets = replace(SECRETS, names=tuple(secret.name for secret in subject.secrets))
-    mine = (*NAMESPACE_RULES, secrets) if secrets.names else NAMESPACE_RULES
-    scoped: list[tuple[Rule, str | None]] = [(rule, subject.namespace) for rule in mine]
+    scoped: list[tuple[Rule, str | None]] = [
+        (rule, namespace) for namespace in _namespaces(site) for rule in _rules_in(site, namespace)
+    ]
     scoped += [(rule, None) for rule in CLUSTER_RULES]
+    if any("PersistentVolume" in one.kinds for one in site.endpoints):
+        scoped.append((STATIC_VOLUMES, None))
     wanted = {(rule, where): _accesses(rule, where) for rule, where in scoped}
     allowed = can_i(view.cluster, [access for accesses in wanted.values() for access in accesses])
     findings = []
@@ -174,15 +210,27 @@ def check_permissions(view: View, subject: Subject) -> list[Finding]:
             findings.append(_missing(rule, where, missing))
     if findings:
         return findings
-    about = f"namespace {subject.namespace}"
-    return [
-        Finding(
-            check="permissions",
-            severity="ok",
-            about=about,
-            reason=f"all {len(allowed)} permissions are there",
-        )
-    ]
+    about = ", ".join(f"namespace {name}" for name in _namespaces(site)) or "the whole cluster"
+    reason = f"all {len(allowed)} permissions are there"
+    return [Finding(check="permissions", severity="ok", about=about, reason=reason)]
+
+
+def _namespaces(site: Site) -> list[str]:
+    return sorted({one.namespace for one in site.endpoints})
+
+
+def _rules_in(site: Site, namespace: str) -> tuple[Rule, ...]:
+    """The rules that the endpoints of a namespace need there, each once."""
+    here = [one for one in site.endpoints if one.namespace == namespace]
+    names = tuple(sorted({secret.name for one in here for secret in one.secrets}))
+    kinds = sorted({kind for one in here for kind in one.kinds})
+    rules = [*NAMESPACE_RULES, *(rule for kind in kinds for rule in KIND_RULES.get(kind, ()))]
+    return (*rules, replace(SECRETS, names=names)) if names else tuple(rules)
+
+
+def rights_yaml(rules: Sequence[Rule], *, name: str) -> str:
+    """Return rules as a role for the whole cluster, ready to apply, as remedies print it."""
+    return yaml.safe_dump(role(rules, name=name, namespace=None), sort_keys=False).rstrip()
 
 
 def _missing(rule: Rule, namespace: str | None, missing: list[Access]) -> Finding:

@@ -1,40 +1,171 @@
-"""From a plan to what its checks look for."""
+"""From the catalog to what its checks look for: one plan, or a cluster with all its endpoints."""
 
 from __future__ import annotations
 
-from slipway.checks.subject import SecretNeed, Storage, Subject
+from collections.abc import Iterable
+from pathlib import Path
+
+from slipway.catalog.names import ENDPOINT_LABEL
+from slipway.catalog.read import Catalog
+from slipway.catalog.records import Cluster
+from slipway.checks.subject import KindNeed, RouteNeed, SecretNeed, Site, SourceNeed, Storage, Subject
+from slipway.cluster.objects import Object
+from slipway.errors import SlipwayError, UsageError
+from slipway.manifests.cluster_objects import render_cluster
+from slipway.manifests.devices import device_of
+from slipway.manifests.overrides import Overrides
 from slipway.manifests.plan import Plan
-from slipway.manifests.render import ENDPOINT_LABEL
+from slipway.manifests.planning import make_plan
+from slipway.manifests.render import Rendered, render
+
+_DATASETS = ("Dataset", "JindoRuntime", "DataLoad")
 
 
-def subject_of(plan: Plan) -> Subject:
+def site_of(catalog: Catalog, name: str, *, include: Path) -> Site:
+    """Describe a cluster with all endpoints that the catalog has for it.
+
+    An endpoint that cannot be planned is named with its reason and hides nothing.
+
+    Raises:
+        UsageError: the catalog has no such cluster.
+    """
+    record = _cluster(catalog, name)
+    subjects, unplanned = [], {}
+    known = {**catalog.complete, **catalog.endpoints}
+    for endpoint in sorted(one.name for one in known.values() if one.cluster == name):
+        try:
+            plan = make_plan(catalog, endpoint, Overrides(), include=include)
+            subjects.append(subject_of(plan, render(plan, include=include)))
+        except SlipwayError as error:
+            unplanned[endpoint] = str(error)
+    devices = [device_of(catalog.accelerators[key], change) for key, change in record.accelerators.items()]
+    own = render_cluster(catalog, name, include=include)
+    return Site(
+        record=record,
+        devices=tuple(devices),
+        endpoints=tuple(subjects),
+        unplanned=unplanned,
+        routes=_routes(own),
+    )
+
+
+def _cluster(catalog: Catalog, name: str) -> Cluster:
+    if name not in catalog.clusters:
+        known = ", ".join(sorted(catalog.clusters)) or "none"
+        raise UsageError("no such cluster", about=name, remedy=f"The catalog has: {known}")
+    return catalog.clusters[name]
+
+
+def subject_of(plan: Plan, rendered: Rendered) -> Subject:
     """Say what a deployment of this plan needs from its cluster.
 
-    The serving pods that are there now make room first: a release is replaced in place.
+    The serving pods that are there now make room first: a release is replaced in place. A claim that a data set
+    operator makes, or that comes with its volume, is not looked for in advance.
     """
-    secrets = []
-    if plan.api_key is not None:
-        secrets.append(SecretNeed(name=plan.api_key.secret, keys=(plan.api_key.key,)))
-    if plan.weights.object_store is not None:
-        keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        secrets.append(SecretNeed(name=plan.weights.object_store.secret, keys=keys))
-    secrets += [SecretNeed(name=name) for name in plan.image_pull_secrets]
+    objects = rendered.objects()
     return Subject.model_validate(
         {
+            "endpoint": plan.endpoint,
             "namespace": plan.namespace,
-            "storage": Storage(
-                claim=plan.volume.claim,
-                storage_class=plan.volume.storage_class,
-                access_mode=plan.volume.access_mode,
-                size=plan.volume.size,
-            ),
+            "storage": _storage(plan),
             "images": (plan.server.image, plan.tools_image),
+            "tools_image": plan.tools_image,
             "pull_policy": plan.image_pull_policy,
+            "pull_secrets": tuple(plan.image_pull_secrets),
             "requests": plan.server.requests,
             "replicas": plan.replicas,
+            "pods_per_replica": plan.pods_per_replica,
+            "node_name": plan.server.placement.node_name,
             "node_selector": plan.server.node_selector,
-            "tolerations": tuple(plan.server.tolerations),
-            "secrets": tuple(secrets),
-            "replaced": {ENDPOINT_LABEL: plan.object_name, "app.kubernetes.io/component": "server"},
+            "node_affinity": plan.server.node_affinity,
+            "tolerations": tuple(one.model_dump(exclude_none=True) for one in plan.server.tolerations),
+            "pod_labels": plan.server.labels,
+            "pod_security": plan.pod_security,
+            "sizing": plan.sizing,
+            "kinds": tuple(sorted({manifest["kind"] for manifest in objects})),
+            "apis": _apis(objects),
+            "secrets": _secrets(plan),
+            "routes": _routes(objects),
+            "balancers": tuple(
+                one["metadata"]["name"]
+                for one in objects
+                if one["kind"] == "Service" and one["spec"].get("type") == "LoadBalancer"
+            ),
+            "source": _source(plan),
+            "datasets": tuple(
+                (one["kind"], one["metadata"]["namespace"], one["metadata"]["name"])
+                for one in objects
+                if one["kind"] in _DATASETS
+            ),
+            # Workers of a group hold cards as their leader does.
+            "replaced": {ENDPOINT_LABEL: plan.object_name},
         }
+    )
+
+
+def _secrets(plan: Plan) -> tuple[SecretNeed, ...]:
+    needs: dict[str, tuple[str, ...]] = {}
+    weights = plan.weights
+    if plan.api_key is not None:
+        needs[plan.api_key.secret] = (plan.api_key.key,)
+    if weights.object_store is not None:
+        needs[weights.object_store.secret] = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    if weights.oss is not None:
+        needs[weights.oss.secret] = ("akId", "akSecret")
+    if weights.dataset is not None and weights.dataset.secret:
+        # Which keys an operator reads depends on the source (token, access-key, username, …).
+        needs.setdefault(weights.dataset.secret, ())
+    for name in plan.image_pull_secrets:
+        needs.setdefault(name, ())
+    return tuple(SecretNeed(name=name, keys=keys) for name, keys in needs.items())
+
+
+def _apis(objects: Iterable[Object]) -> tuple[KindNeed, ...]:
+    found = sorted({(one["apiVersion"], one["kind"]) for one in objects})
+    return tuple(KindNeed(api_version=version, kind=kind) for version, kind in found)
+
+
+def _routes(objects: Iterable[Object]) -> tuple[RouteNeed, ...]:
+    return tuple(_route(one) for one in objects if one["kind"] == "HTTPRoute")
+
+
+def _route(route: Object) -> RouteNeed:
+    namespace, spec = route["metadata"]["namespace"], route["spec"]
+    parent = spec["parentRefs"][0]
+    backends = (one for rule in spec["rules"] for one in rule.get("backendRefs") or ())
+    return RouteNeed(
+        namespace=namespace,
+        name=route["metadata"]["name"],
+        gateway_namespace=parent.get("namespace", namespace),
+        gateway=parent["name"],
+        section=parent.get("sectionName"),
+        hosts=tuple(spec.get("hostnames") or ()),
+        backends=tuple((one.get("namespace", namespace), one["name"], one["port"]) for one in backends),
+    )
+
+
+def _source(plan: Plan) -> SourceNeed | None:
+    weights = plan.weights
+    if weights.provider != "download":
+        return None
+    store = weights.object_store
+    if store is None:
+        return SourceNeed(locations=tuple(weights.fetch))
+    return SourceNeed(
+        locations=tuple(weights.fetch),
+        endpoint_url=store.endpoint,
+        region=store.region,
+        addressing=store.addressing,
+        secret=store.secret,
+    )
+
+
+def _storage(plan: Plan) -> Storage | None:
+    if plan.weights.provider != "download":
+        return None
+    return Storage(
+        claim=plan.volume.claim,
+        storage_class=plan.volume.storage_class,
+        access_mode=plan.volume.access_mode,
+        size=plan.volume.size,
     )

@@ -1,102 +1,71 @@
-"""All checks, run side by side, none hiding another."""
+"""Checks of a cluster or an endpoint, run side by side, none hiding another."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
-from typing import Literal
 
-from slipway.checks.api import check_api, check_namespace
+from slipway.checks.check import Check
 from slipway.checks.findings import Finding, blocking
-from slipway.checks.nodes import check_capacity, check_images, check_nodes
-from slipway.checks.permissions import check_permissions
-from slipway.checks.storage import check_secrets, check_storage
-from slipway.checks.subject import Subject, View
+from slipway.checks.parts import remedy_of
+from slipway.checks.registry import API, CHECKS
+from slipway.checks.subject import Site, Subject
+from slipway.checks.view import View
 from slipway.cluster.client import Cluster
 from slipway.errors import SlipwayError, bounded
-
-DEADLINE_SECONDS = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One check: data and one function.
-
-    Attributes:
-        id: what findings carry.
-        title: what it makes sure of.
-        scope: what it is about.
-        function: looks and returns what it found; "ok" findings too, so that a table shows what was looked at.
-    """
-
-    id: str
-    title: str
-    scope: Literal["cluster", "node", "endpoint"]
-    function: Callable[[View, Subject], list[Finding]]
-
-
-API = Check(id="api", title="the API answers and is new enough", scope="cluster", function=check_api)
-CHECKS: tuple[Check, ...] = (
-    API,
-    Check(
-        id="permissions",
-        title="the connection's user may do what Slipway does",
-        scope="endpoint",
-        function=check_permissions,
-    ),
-    Check(id="namespace", title="the namespace is there", scope="endpoint", function=check_namespace),
-    Check(id="storage", title="the volume is there or can be made", scope="endpoint", function=check_storage),
-    Check(id="secrets", title="Secrets have their keys", scope="endpoint", function=check_secrets),
-    Check(id="nodes", title="nodes are ready", scope="node", function=check_nodes),
-    Check(id="capacity", title="all pods find room", scope="node", function=check_capacity),
-    Check(id="images", title="images are on the nodes", scope="node", function=check_images),
-)
 
 
 def run_checks(
     cluster: Cluster,
-    subject: Subject,
+    subject: Subject | Site,
     *,
-    deadline: float = DEADLINE_SECONDS,
-    checks: Sequence[Check] = CHECKS,
+    active: bool = False,
+    checks: Sequence[Check] | None = None,
+    deadline: float | None = None,
 ) -> list[Finding]:
-    """Run checks side by side and return what all of them found, in the order of the checks.
+    """Run checks side by side and return what all of them found, in the order of the checks, each finding once.
 
     Whether the API answers comes first: where it doesn't, that is the one finding and the others say that they
-    were not run. A check that fails itself, or takes longer than the deadline, is "not checked".
+    were not run. A check that fails itself, or takes longer than its deadline, is "not checked".
 
     Args:
         cluster: where.
-        subject: what is to be deployed.
-        deadline: seconds for all checks together. A request that hangs ends by its own timeout, later.
-        checks: which.
+        subject: what one endpoint needs right now, or a whole cluster; that decides which checks are run.
+        active: also try things out with pods; for whoever asked for it.
+        checks: which, instead of those.
+        deadline: seconds for each check, instead of its own. A request that hangs ends by its own timeout, later.
     """
-    started = time.monotonic()
-    view = View(cluster=cluster)
-    findings = _run(API, view, subject)
-    rest = [check for check in checks if check.id != API.id]
+    if isinstance(subject, Subject):
+        site, asked = Site(endpoints=(subject,)), {"endpoint"}
+    else:
+        site, asked = subject, {"cluster"}
+    if active:
+        asked.add("active")
+    chosen = checks if checks is not None else [check for check in CHECKS if asked & set(check.asked)]
+    started, view = time.monotonic(), View(cluster=cluster)
+    findings = _run(API, view, site)
+    rest = [check for check in chosen if check.id != API.id and check.needs(site)]
     if blocking(findings):
         return findings + [_not_checked(check, "the API does not answer as it must") for check in rest]
     threads = ThreadPoolExecutor(max_workers=max(1, len(rest)), thread_name_prefix="check")
     try:
-        futures = [(check, threads.submit(_run, check, view, subject)) for check in rest]
+        futures = [(check, threads.submit(_run, check, view, site)) for check in rest]
         for check, future in futures:
-            findings += _result(
-                check, future, left=deadline - (time.monotonic() - started), deadline=deadline
-            )
+            limit = check.deadline if deadline is None else deadline
+            findings += _result(check, future, left=limit - (time.monotonic() - started), deadline=limit)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
-    return findings
+    return list(dict.fromkeys(findings))
 
 
-def _run(check: Check, view: View, subject: Subject) -> list[Finding]:
+def _run(check: Check, view: View, site: Site) -> list[Finding]:
     try:
-        return check.function(view, subject)
+        return check.function(view, site)
     except SlipwayError as error:
-        return [_not_checked(check, error.why or str(error), remedy=error.remedy)]
+        remedy = remedy_of(error, check.rights, name=check.id)
+        return [_not_checked(check, error.why or str(error), remedy=remedy)]
     except Exception as error:  # a fault in one check must not hide what the others found
         return [_not_checked(check, f"the check itself failed: {type(error).__name__}: {error}")]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from slipway.catalog.quantities import quantity
 from slipway.checks.findings import Finding
-from slipway.checks.quantities import quantity
-from slipway.checks.subject import SecretNeed, Storage, Subject, View
+from slipway.checks.subject import SecretNeed, Storage, Subject
+from slipway.checks.view import View
 from slipway.cluster.faults import ApiError
 from slipway.cluster.objects import Object
 

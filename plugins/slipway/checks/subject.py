@@ -1,15 +1,12 @@
-"""What is checked: the needs of a plan, and one look at the cluster that all checks share."""
+"""What is checked: the needs of endpoints, and the cluster that they share as its record describes it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from threading import Lock
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from slipway.cluster.client import Cluster
-from slipway.cluster.objects import Object
+from slipway.catalog.records import Accelerator, Cluster, PodSecurity
 
 
 class _Record(BaseModel):
@@ -32,65 +29,128 @@ class SecretNeed(_Record):
     keys: tuple[str, ...] = ()
 
 
+class KindNeed(_Record):
+    """A kind of object that is applied."""
+
+    api_version: str
+    kind: str
+
+
+class RouteNeed(_Record):
+    """An HTTPRoute: the Gateway that it hangs on, its hosts, and the Services that it leads to.
+
+    Attributes:
+        backends: namespace, name and port of each Service.
+    """
+
+    namespace: str
+    name: str
+    gateway_namespace: str
+    gateway: str
+    section: str | None = None
+    hosts: tuple[str, ...] = ()
+    backends: tuple[tuple[str, str, int], ...] = ()
+
+
+class SourceNeed(_Record):
+    """Where the weights come from, as far as it can be asked without downloading.
+
+    Attributes:
+        locations: in the order in which they are tried, such as ``s3://models/qwen3-tiny``.
+        endpoint_url, region, addressing: of the S3 service.
+        secret: whose keys become the environment of the pod that fetches; None for none.
+    """
+
+    locations: tuple[str, ...]
+    endpoint_url: str | None = None
+    region: str = "us-east-1"
+    addressing: Literal["path", "virtual"] = "path"
+    secret: str | None = None
+
+
 class Subject(_Record):
     """What a deployment needs from its cluster.
 
     Attributes:
+        endpoint: its name; "" where there is none.
         namespace: where the endpoint's objects live.
         storage: its volume; None when it needs none.
         images: the references that its pods use.
+        tools_image: the one of them that looks around inside the cluster; "" when there is none.
         pull_policy: of those images.
+        pull_secrets: for them.
         requests: what one serving pod asks for: cpu, memory, and extended resources such as ``nvidia.com/gpu``.
-        replicas: how many such pods.
-        node_selector, tolerations: where those pods may run.
+        replicas: how many replicas of ``pods_per_replica`` such pods.
+        node_name, node_selector, node_affinity, tolerations: where those pods may run; the affinity maps a label to
+            the values that will do.
+        pod_labels: of those pods.
+        pod_security: the level that the namespace enforces by its cluster's record; None when that says nothing.
+        sizing: what the model needs of memory and what there is, in one line; "" when that is not known.
+        kinds: of the objects that are applied; each kind has rights of its own.
+        apis: the same with their API versions.
         secrets: what pods refer to.
+        routes: HTTPRoutes.
+        balancers: names of Services of type LoadBalancer.
+        source: what is downloaded; None when somebody else brings the weights.
+        datasets: kind, namespace and name of what a data set operator is to make.
         replaced: labels of the serving pods that make room first (strategy recreate), so that what they ask for
             counts as free; empty when they stay until the new ones are ready.
     """
 
+    endpoint: str = ""
     namespace: str
     storage: Storage | None = None
     images: tuple[str, ...] = ()
+    tools_image: str = ""
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
     requests: dict[str, str] = Field(default_factory=dict)
     replicas: int = 1
+    pods_per_replica: int = 1
+    node_name: str | None = None
     node_selector: dict[str, str] = Field(default_factory=dict)
+    node_affinity: dict[str, list[str]] = Field(default_factory=dict)
     tolerations: tuple[dict[str, Any], ...] = ()
+    pod_labels: dict[str, str] = Field(default_factory=dict)
+    pod_security: PodSecurity | None = None
+    sizing: str = ""
+    kinds: tuple[str, ...] = ()
+    apis: tuple[KindNeed, ...] = ()
     secrets: tuple[SecretNeed, ...] = ()
+    routes: tuple[RouteNeed, ...] = ()
+    balancers: tuple[str, ...] = ()
+    source: SourceNeed | None = None
+    datasets: tuple[tuple[str, str, str], ...] = ()
     replaced: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def pods(self) -> int:
+        """How many pods all replicas have."""
+        return self.replicas * self.pods_per_replica
 
-class View:
-    """A cluster as the checks of one run see it: long lists are read once and shared by all of them."""
 
-    def __init__(self, *, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self._lock = Lock()
-        self._read: dict[str, list[Object]] = {}
-        self._locks: dict[str, Lock] = {}
+class Site(_Record):
+    """A cluster and the endpoints that are meant to run in it.
 
-    def nodes(self) -> list[Object]:
-        """Return all nodes."""
-        return self._once("nodes", self.nodes_now)
+    Attributes:
+        record: what the catalog says of the cluster; None where only an endpoint's needs are looked at.
+        devices: the accelerators that it offers, its own changes applied.
+        endpoints: their needs.
+        unplanned: endpoints without a plan, each with the reason.
+        routes: of the cluster's own.
+    """
 
-    def nodes_now(self) -> list[Object]:
-        """Return all nodes, read anew."""
-        return self.cluster.list(api_version="v1", kind="Node")
+    record: Cluster | None = None
+    devices: tuple[Accelerator, ...] = ()
+    endpoints: tuple[Subject, ...] = ()
+    unplanned: dict[str, str] = Field(default_factory=dict)
+    routes: tuple[RouteNeed, ...] = ()
 
-    def running_pods(self) -> list[Object]:
-        """Return all pods of all namespaces that still hold resources of a node."""
+    @property
+    def all_routes(self) -> tuple[RouteNeed, ...]:
+        """The cluster's own routes and those of its endpoints."""
+        return (*self.routes, *(route for one in self.endpoints for route in one.routes))
 
-        def read() -> list[Object]:
-            # What has ended holds nothing; the server leaves it out, which on a busy cluster is most of the list.
-            alive = "status.phase!=Succeeded,status.phase!=Failed"
-            return self.cluster.list(api_version="v1", kind="Pod", field_selector=alive)
-
-        return self._once("pods", read)
-
-    def _once(self, what: str, read: Callable[[], list[Object]]) -> list[Object]:
-        with self._lock:
-            lock = self._locks.setdefault(what, Lock())
-        with lock:
-            if what not in self._read:
-                self._read[what] = read()
-            return self._read[what]
+    def offers(self, offered_by: str) -> bool:
+        """Whether one of its accelerators comes from this kind of offer (``hami``, ``acs``, ``simulated``, …)."""
+        return any(device.offered_by == offered_by for device in self.devices)

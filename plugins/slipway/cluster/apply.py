@@ -17,9 +17,9 @@ from slipway.cluster.objects import (
     Object,
     in_order,
     labels_of,
-    pod_template,
     ref_of,
 )
+from slipway.cluster.shapes import claim_templates, pod_templates
 from slipway.errors import ClusterError
 
 # Kinds whose replicas belong to `scale` or to an autoscaler once they exist.
@@ -179,14 +179,13 @@ def _problems(cluster: Cluster, obj: Object, *, force: bool) -> list[str]:
     except ApiError as error:
         refused = conflict(error, about=about) if error.status == 409 else error
         problems.append(_line(about, refused))
-    template = pod_template(obj)
-    if template is not None:
+    for pods, template in pod_templates(obj).items():
         try:
             cluster.create(_as_pod(obj, template), dry_run=True)
         except ApiError as error:
             # Pods that the workload has already hold the quota that their successors get.
             if not (exists and "exceeded quota" in error.why):
-                problems.append(_line(f"pods of {about}", error))
+                problems.append(_line(f"{pods} of {about}", error))
     return problems
 
 
@@ -197,10 +196,7 @@ def _line(about: str, error: ClusterError) -> str:
 def _as_pod(workload: Object, template: Object) -> Object:
     """Return a workload's pod as it would be made, with an empty volume in place of each claim template."""
     spec = deepcopy(template["spec"])
-    claims = [
-        {"name": claim["metadata"]["name"], "emptyDir": {}}
-        for claim in workload["spec"].get("volumeClaimTemplates") or []
-    ]
+    claims = [{"name": claim["metadata"]["name"], "emptyDir": {}} for claim in claim_templates(workload)]
     if claims:
         spec["volumes"] = [*(spec.get("volumes") or []), *claims]
     metadata = {key: value for key, value in (template.get("metadata") or {}).items() if key != "name"}

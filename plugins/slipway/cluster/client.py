@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from slipway.cluster.connection import PATIENCE_SECONDS, Connection, SyncApiClient, client_from_kubeconfig
-from slipway.cluster.faults import ApiError
+from slipway.cluster.faults import ApiError, UnknownKindError
 from slipway.cluster.logs import log_request, log_text
 from slipway.cluster.objects import (
     KNOWN_KINDS,
@@ -21,7 +21,6 @@ from slipway.cluster.objects import (
     selector,
 )
 from slipway.cluster.transport import APPLY_PATCH, MERGE_PATCH, Answer, Request
-from slipway.errors import ClusterError
 
 _PAGE = 500
 
@@ -82,7 +81,7 @@ class Cluster:
         """Return an object's path; kinds that Slipway doesn't know are asked from the server once.
 
         Raises:
-            ClusterError: the cluster has no such kind.
+            UnknownKindError: the cluster has no such kind.
         """
         plural, namespaced = self._kind(ref.apiVersion, ref.kind)
         return object_path(
@@ -99,7 +98,7 @@ class Cluster:
             self._discovered[api_version] = self._discover(api_version)
             known = self._discovered[api_version].get(kind)
         if known is None:
-            raise ClusterError(
+            raise UnknownKindError(
                 "the cluster has no such kind",
                 about=f"{kind} in {api_version}",
                 why="its API is not installed, or has another version there",

@@ -27,13 +27,23 @@ _PERMANENT_PULL = (
 _MOST_RESTARTS = 2
 
 
-def container_doom(pod: Object, events: list[Object], *, limits: Limits, now: datetime) -> Doom | None:
-    """Return the first reason among a pod's containers, init containers first as they run first."""
+def container_doom(
+    pod: Object, events: list[Object], *, limits: Limits, now: datetime, recreated: int = 0
+) -> Doom | None:
+    """Return the first reason among a pod's containers, init containers first as they run first.
+
+    Args:
+        pod: the pod.
+        events: of the pod.
+        limits: patience with what often mends itself.
+        now: the server's time.
+        recreated: how often the pod's whole group was made anew, where that is what follows a crash.
+    """
     for container, status in _containers(pod):
         doom = (
             _waiting_doom(pod, container, status, events, limits=limits, now=now)
             or _killed_by_probe(pod, container, status, events)
-            or _crashed(pod, container, status)
+            or _crashed(pod, container, status, recreated=recreated)
         )
         if doom:
             return doom
@@ -181,19 +191,20 @@ def _killed_by_probe(pod: Object, container: Object, status: Object, events: lis
     )
 
 
-def _crashed(pod: Object, container: Object, status: Object) -> Doom | None:
+def _crashed(pod: Object, container: Object, status: Object, *, recreated: int) -> Doom | None:
     state = status.get("state") or {}
     now_ended = state.get("terminated")
     ended = now_ended or (status.get("lastState") or {}).get("terminated") or {}
     if not ended:
         return None
-    restarts = status.get("restartCount", 0)
+    restarts = recreated or status.get("restartCount", 0)
+    again = _times(restarts, what="its group made anew" if recreated else "restarted")
     out_of_memory = ended.get("reason") == "OOMKilled"
     backing_off = (state.get("waiting") or {}).get("reason") == "CrashLoopBackOff"
     for_good = bool(now_ended) and pod["spec"].get("restartPolicy") == "Never" and ended.get("exitCode") != 0
     if not (backing_off or restarts >= _MOST_RESTARTS or for_good or out_of_memory):
         return None
-    if restarts and not backing_off and status.get("ready"):
+    if restarts and not backing_off and not recreated and status.get("ready"):
         return None  # it came up after all
     about = about_pod(pod, container["name"])
     place = {"pod": pod["metadata"]["name"], "container": container["name"], "previous": not now_ended}
@@ -203,21 +214,21 @@ def _crashed(pod: Object, container: Object, status: Object) -> Doom | None:
         return Doom(
             reason="OOMKilled",
             about=about,
-            why=f"it needed more than {held} (exit code {ended.get('exitCode')}, {_times(restarts)})",
+            why=f"it needed more than {held} (exit code {ended.get('exitCode')}, {again})",
             remedy="Raise the endpoint's memory, or ask for less: a shorter context, a smaller KV cache",
             **place,
         )
     return Doom(
         reason="CrashLoopBackOff" if backing_off or restarts else "Crashed",
         about=about,
-        why=f"{_exit(ended)}, {_times(restarts)}",
+        why=f"{_exit(ended)}, {again}",
         remedy="Its last log lines say why",
         **place,
     )
 
 
-def _times(restarts: int) -> str:
-    return "restarted once" if restarts == 1 else f"restarted {restarts} times"
+def _times(count: int, *, what: str) -> str:
+    return f"{what} once" if count == 1 else f"{what} {count} times"
 
 
 def _exit(ended: Object) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 from slipway.cluster.client import Cluster
 from slipway.cluster.events import event_time
-from slipway.cluster.objects import ENDPOINT_LABEL, RELEASE_LABEL, Object, labels_of
+from slipway.cluster.objects import ENDPOINT_LABEL, RELEASE_LABEL, Object, labels_of, workload_api
 from slipway.cluster.pods import claim_names
 from slipway.cluster.redact import redact, without_values
+from slipway.cluster.shapes import pod_makers
 from slipway.errors import ClusterError
 
 _MOST_PODS = 5
@@ -19,7 +20,9 @@ _LOG_LINES = 200
 _LOG_BYTES = 32 * 1024
 
 
-def collect(cluster: Cluster, *, namespace: str, endpoint: str, release: str) -> dict[str, Any]:
+def collect(
+    cluster: Cluster, *, namespace: str, endpoint: str, release: str, kind: str = "StatefulSet"
+) -> dict[str, Any]:
     """Gather what tells why a release failed: objects, events, and the logs of now and of the run before.
 
     A part that cannot be read is replaced by the reason, so that one missing permission doesn't cost the
@@ -30,6 +33,7 @@ def collect(cluster: Cluster, *, namespace: str, endpoint: str, release: str) ->
         namespace: the endpoint's namespace.
         endpoint: the value of its endpoint label.
         release: the value of the release label; other releases' pods are listed by name only.
+        kind: of the workload.
     """
     labels = {ENDPOINT_LABEL: endpoint}
     gone_wrong: list[str] = []
@@ -41,14 +45,15 @@ def collect(cluster: Cluster, *, namespace: str, endpoint: str, release: str) ->
             gone_wrong.append(f"{what}: {error}")
             return []
 
-    def kind(api_version: str, name: str) -> list[Object]:
+    def listed(api_version: str, name: str) -> list[Object]:
         return cluster.list(api_version=api_version, kind=name, namespace=namespace, labels=labels)
 
-    workloads = read("workloads", lambda: kind("apps/v1", "StatefulSet"))
-    pods = read("pods", lambda: kind("v1", "Pod"))
+    workloads = read("workloads", lambda: listed(workload_api(kind)[0], kind))
+    pods = read("pods", lambda: listed("v1", "Pod"))
     mine = [pod for pod in pods if labels_of(pod).get(RELEASE_LABEL) == release][:_MOST_PODS]
     events = read("events", lambda: cluster.list(api_version="v1", kind="Event", namespace=namespace))
-    names = {obj["metadata"]["name"] for obj in [*workloads, *mine]}
+    names = {obj["metadata"]["name"] for obj in mine}
+    names |= {maker for workload in workloads for maker in pod_makers(workload)}
     names |= {claim for pod in mine for claim in claim_names(pod)}
     return {
         "collected": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -25,6 +25,10 @@ _REMEDIES = {
 }
 
 
+class UnknownKindError(ClusterError):
+    """A kind of object whose API the cluster does not have."""
+
+
 class ApiError(ClusterError):
     """An answer of the API server that is not a success.
 

@@ -2,9 +2,9 @@
 
 All times are the API server's own (the Date of its answers), so holders and waiters on machines with
 different clocks agree. All writes carry the resourceVersion that was read, so of two writers one wins and the
-other looks again. A lock of this kind cannot stop a holder that sleeps past its lease and wakes up: before
-each write it asks ``still_held`` with its fencing number, and the moment between that question and the write
-stays open.
+other looks again. A lock of this kind cannot stop a holder that sleeps past its lease and wakes up: a
+``fencing.FencedCluster`` asks before each write whether the lock is still held under its fencing number, and the moment
+between that question and the write stays open.
 """
 
 from __future__ import annotations
@@ -102,6 +102,54 @@ def acquire(
             return _take_or_wait(cluster, read.lease, holder, seconds, read.now)
         except ApiError as error:
             if error.status not in (404, 409):  # somebody wrote or deleted in between: look again
+                raise
+    raise _too_busy(namespace, endpoint_object)
+
+
+def take_over(
+    cluster: Cluster, *, namespace: str, endpoint_object: str, dead: str, holder: str, seconds: int
+) -> int | None:
+    """Take the lock from a holder that is known to be gone, before its time is over and before those who wait.
+
+    What it left unfinished comes first: the next in the queue would else find an endpoint in pieces.
+
+    Args:
+        cluster: where the endpoint lives.
+        namespace: its namespace.
+        endpoint_object: its object name.
+        dead: the holder that is gone.
+        holder: who takes it.
+        seconds: for how long.
+
+    Returns:
+        The fencing number; None when another holder than these two has it: that one goes on from here.
+
+    Raises:
+        LockError: writers kept each other from an answer.
+    """
+    for _ in range(_TRIES):
+        read = _read(cluster, namespace, endpoint_object)
+        try:
+            if read.lease is None:
+                cluster.create(_new_lease(namespace, endpoint_object, holder, seconds, read.now))
+                return 1
+            spec = read.lease["spec"]
+            known = spec.get("holderIdentity") or ""
+            if known not in ("", dead, holder) and _expiry(spec) > read.now:
+                return None
+            fencing = int(spec.get("leaseTransitions") or 0) + (known != holder)
+            changes = {
+                "holderIdentity": holder,
+                "leaseDurationSeconds": seconds,
+                "acquireTime": _stamp(read.now),
+                "renewTime": _stamp(read.now),
+                "leaseTransitions": fencing,
+            }
+            others = [w for w in _live(_queue(read.lease), read.now) if w.holder not in (dead, holder)]
+            _write(cluster, read.lease, changes, queue=others)
+            return fencing
+        except ApiError as error:
+            if error.status not in (404, 409):
                 raise
     raise _too_busy(namespace, endpoint_object)
 
@@ -279,11 +327,16 @@ def _require_held(
     spec = lease["spec"] if lease else {}
     if lease and (spec.get("holderIdentity"), spec.get("leaseTransitions")) == (holder, fencing):
         return lease
-    now_held = spec.get("holderIdentity") or "nobody"
-    raise LockError(
+    now_held, number = spec.get("holderIdentity") or "nobody", spec.get("leaseTransitions", 0)
+    raise lost_lock(now_held, number, fencing, namespace=namespace, endpoint_object=endpoint_object)
+
+
+def lost_lock(held_by: str, number: int, fencing: int, *, namespace: str, endpoint_object: str) -> LockError:
+    """The error of a run whose lock is somebody else's by now."""
+    return LockError(
         "this run has lost the endpoint's lock",
         about=f"Lease {namespace}/{lease_name(endpoint_object)}",
-        why=f"it was taken as number {fencing}; now {now_held} holds {spec.get('leaseTransitions', 0)}",
+        why=f"it was taken as number {fencing}; now {held_by} holds {number}",
         remedy="Nothing more is changed by this run; start it again if it is still wanted",
     )
 

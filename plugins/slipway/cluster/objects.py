@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict
 
+from slipway.errors import UsageError
+
 Object = dict[str, Any]
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
@@ -17,7 +19,9 @@ MANAGER = "slipway"
 """Value of the managed-by label and name of the field manager. Renaming it orphans every applied field."""
 
 # Deleting one of these loses data, keys or other people's objects; a person does that, never a prune.
-PROTECTED_KINDS = frozenset({"PersistentVolumeClaim", "Namespace", "Secret", "CustomResourceDefinition"})
+PROTECTED_KINDS = frozenset(
+    {"PersistentVolumeClaim", "PersistentVolume", "Namespace", "Secret", "CustomResourceDefinition"}
+)
 
 # What others refer to comes first; an unknown kind is a custom resource and comes before what serves.
 _ORDER = (
@@ -42,6 +46,7 @@ _ORDER = (
     "Job",
     "StatefulSet",
     "Deployment",
+    "LeaderWorkerSet",
     "PodDisruptionBudget",
     "HorizontalPodAutoscaler",
     "Ingress",
@@ -66,6 +71,14 @@ KNOWN_KINDS: Mapping[tuple[str, str], tuple[str, bool]] = {
     ("batch/v1", "Job"): ("jobs", True),
     ("coordination.k8s.io/v1", "Lease"): ("leases", True),
     ("storage.k8s.io/v1", "StorageClass"): ("storageclasses", False),
+}
+
+# Kinds that serve an endpoint: API version and plural. LeaderWorkerSet is not among the known kinds: where a cluster
+# has no such API, the server is asked and the message says so.
+_WORKLOADS: Mapping[str, tuple[str, str]] = {
+    "StatefulSet": ("apps/v1", "statefulsets"),
+    "Deployment": ("apps/v1", "deployments"),
+    "LeaderWorkerSet": ("leaderworkerset.x-k8s.io/v1", "leaderworkersets"),
 }
 
 
@@ -141,7 +154,16 @@ def labels_of(obj: Object) -> dict[str, str]:
     return obj.get("metadata", {}).get("labels") or {}
 
 
-def pod_template(workload: Object) -> Object | None:
-    """Return the pod template of a workload, or None for a kind that has none at the usual place."""
-    template: Object | None = workload.get("spec", {}).get("template")
-    return template if isinstance(template, dict) and "spec" in template else None
+def workload_api(kind: str) -> tuple[str, str]:
+    """Return the API version and the plural of a kind of workload, so that callers name the kind only.
+
+    Raises:
+        UsageError: Slipway doesn't serve endpoints with this kind.
+    """
+    if kind not in _WORKLOADS:
+        raise UsageError(
+            "not a kind of workload that Slipway knows",
+            about=kind,
+            remedy=f"Kinds are {', '.join(_WORKLOADS)}",
+        )
+    return _WORKLOADS[kind]

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from slipway.cluster.causes import likely_cause
 from slipway.cluster.faults import ApiError, UnreachableError
 from slipway.cluster.logs import log_request, log_text
-from slipway.cluster.objects import ENDPOINT_LABEL, KNOWN_KINDS, Object, object_path, selector
+from slipway.cluster.objects import ENDPOINT_LABEL, Object, object_path, selector, workload_api
 from slipway.cluster.pods import claim_names
 from slipway.cluster.redact import redact
+from slipway.cluster.shapes import pod_makers, pod_names, wanted_pods
 from slipway.cluster.transport import Answer, Request
 from slipway.cluster.verdict import Doom, Limits, Verdict, condition, doomed, progressing
 from slipway.cluster.workload import judge
-from slipway.errors import ClusterError, UsageError
+from slipway.errors import ClusterError
 
 _QUICK_SECONDS = 30.0
 _QUICK_PAUSE = 1.0
@@ -56,7 +57,7 @@ class Target:
     """What is waited for.
 
     Attributes:
-        kind: StatefulSet or Deployment.
+        kind: StatefulSet, Deployment or LeaderWorkerSet.
         namespace: of the workload.
         name: of the workload.
         release: the value of the release label that it must come up with.
@@ -126,7 +127,7 @@ class _Looks:
 
 def _observe(target: Target) -> Generator[Step, Answer | None, Verdict | None]:
     """Read what the judgement needs and return it; None when there is no such workload."""
-    api_version, plural = _workload_kind(target.kind)
+    api_version, plural = workload_api(target.kind)
     namespace = target.namespace
     path = object_path(api_version=api_version, plural=plural, namespace=namespace, name=target.name)
     answer = yield from _get(
@@ -134,7 +135,7 @@ def _observe(target: Target) -> Generator[Step, Answer | None, Verdict | None]:
     )
     if answer.status == 404:
         return None
-    workload = {"apiVersion": api_version, "kind": target.kind, **answer.json()}
+    workload: Object = {"apiVersion": api_version, "kind": target.kind, **answer.json()}
     pods = yield from _list(namespace, "pods", {"labelSelector": selector({ENDPOINT_LABEL: target.endpoint})})
     unready = [pod for pod in pods if condition(pod, "Ready").get("status") != "True"][:_MOST_PODS]
     claims: list[Object] = []
@@ -144,8 +145,8 @@ def _observe(target: Target) -> Generator[Step, Answer | None, Verdict | None]:
             claims += yield from _list(namespace, "persistentvolumeclaims", query)
     events: list[Object] = []
     # Nothing is to be explained when all is Ready: most looks of a long wait for a controller end here.
-    if unready or len(pods) < workload["spec"].get("replicas", 1):
-        for name in _explaining(target, pods, [*unready, *claims]):
+    if unready or len(pods) < wanted_pods(workload):
+        for name in _explaining(workload, pods, [*unready, *claims]):
             query = {"fieldSelector": selector({"involvedObject.name": name})}
             events += yield from _list(namespace, "events", query)
     return judge(
@@ -153,21 +154,12 @@ def _observe(target: Target) -> Generator[Step, Answer | None, Verdict | None]:
     )
 
 
-def _explaining(target: Target, pods: list[Object], objects: list[Object]) -> list[str]:
+def _explaining(workload: Object, pods: list[Object], objects: list[Object]) -> list[str]:
     """Return the names of the objects whose events may say why something does not start."""
-    names = [target.name, *(obj["metadata"]["name"] for obj in objects)]
+    names = [*pod_makers(workload), *(obj["metadata"]["name"] for obj in objects)]
     if not pods:
-        names.append(f"{target.name}-0")  # a pod that is gone again, evicted or never made
+        names += pod_names(workload)[:1]  # a pod that is gone again, evicted or never made
     return list(dict.fromkeys(names))
-
-
-def _workload_kind(kind: str) -> tuple[str, str]:
-    known = KNOWN_KINDS.get(("apps/v1", kind))
-    if known is None:
-        raise UsageError(
-            "cannot wait for this kind", about=kind, remedy="Kinds are StatefulSet and Deployment"
-        )
-    return "apps/v1", known[0]
 
 
 def _get(request: Request) -> Generator[Step, Answer | None, Answer]:

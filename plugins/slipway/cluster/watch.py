@@ -51,7 +51,7 @@ async def wait_for_workload(
 
     Args:
         api_client: of ``kubernetes_asyncio``; it stays open.
-        kind: StatefulSet or Deployment.
+        kind: StatefulSet, Deployment or LeaderWorkerSet.
         namespace: of the workload.
         name: of the workload.
         release: the value of the release label that it must come up with.

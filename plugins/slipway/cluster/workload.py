@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from slipway.cluster.events import event_time, events_of
-from slipway.cluster.objects import MANAGER, RELEASE_LABEL, Object, labels_of, pod_template
+from slipway.cluster.groups import group_doom, is_condemned
+from slipway.cluster.objects import MANAGER, RELEASE_LABEL, Object, labels_of
 from slipway.cluster.pods import earlier_eviction, pod_doom
+from slipway.cluster.shapes import owns, pod_makers, pod_names, pod_templates, wanted_pods
 from slipway.cluster.verdict import Doom, Limits, Verdict, condition, doomed, lasted, moment, progressing
 from slipway.errors import bounded
 
@@ -36,9 +38,10 @@ def judge(
     nothing.
 
     Args:
-        workload: a StatefulSet or Deployment as the server has it.
-        pods: the endpoint's pods; those that the workload's selector doesn't match are ignored.
-        events: of the workload, of its pods (earlier ones of the same name too) and of their claims.
+        workload: a StatefulSet, Deployment or LeaderWorkerSet as the server has it.
+        pods: the endpoint's pods; those that aren't the workload's are ignored.
+        events: of the workload, of what makes its pods, of its pods (earlier ones of the same name too) and of
+            their claims.
         claims: the claims that the pods mount.
         release: the value of the release label that counts.
         now: the server's time; this machine's when None.
@@ -46,15 +49,20 @@ def judge(
     """
     now, limits = now or datetime.now(UTC), limits or Limits()
     events, claims = list(events), list(claims)
-    mine = [pod for pod in pods if _belongs(pod, workload)]
-    here = [p for p in mine if labels_of(p).get(RELEASE_LABEL) == release and not _is_stopping(p)]
-    others = [pod for pod in mine if pod not in here]
-    wanted = workload["spec"].get("replicas", 1)
-    if labels_of(pod_template(workload) or {"metadata": {}}).get(RELEASE_LABEL) != release:
+    mine = [pod for pod in pods if owns(workload, pod)]
+    ours = [pod for pod in mine if labels_of(pod).get(RELEASE_LABEL) == release]
+    here = [pod for pod in ours if not _is_stopping(pod)]
+    others = [pod for pod in mine if pod not in here and not _has_ended(pod)]
+    wanted = wanted_pods(workload)
+    if _releases(workload) != {release}:
         return doomed(_replaced(workload, release))
     if wanted == 0:
         return doomed(_scaled_to_zero(workload))
-    ready = [pod for pod in here if condition(pod, "Ready").get("status") == "True"]
+    ready = [
+        pod
+        for pod in here
+        if condition(pod, "Ready").get("status") == "True" and not is_condemned(workload, pod)
+    ]
     if _is_current(workload) and len(ready) == wanted and not others:
         return Verdict(state="available", what=f"{_ready(len(ready), wanted)}")
     for pod in here:
@@ -63,21 +71,26 @@ def judge(
             if doom:
                 return doomed(doom)
     doom = _workload_doom(workload, here, others, events, limits=limits, now=now) or _evictions(
-        workload, mine, events, wanted=wanted
+        workload, mine, events
     )
+    if doom is None and workload["kind"] == "LeaderWorkerSet":
+        doom = group_doom(workload, ours, events, limits=limits, now=now, since=changed_at(workload))
     return doomed(doom) if doom else progressing(_progress(here, ready, others, events, wanted=wanted))
 
 
 def changed_at(workload: Object) -> datetime:
-    """Return when Slipway last changed the workload; events from before are of an earlier release."""
+    """Return when Slipway last changed the workload, or anybody its replicas; earlier events are of before."""
     times = [
-        entry.get("time")
-        for entry in workload["metadata"].get("managedFields") or []
-        if entry.get("manager") == MANAGER and entry.get("operation") == "Apply"
+        entry.get("time") for entry in workload["metadata"].get("managedFields") or [] if _is_change(entry)
     ]
     found = [time for time in map(moment, times) if time]
     created = moment(workload["metadata"].get("creationTimestamp")) or datetime.fromtimestamp(1, tz=UTC)
     return max(found, default=created) - timedelta(seconds=1)
+
+
+def _is_change(entry: Object) -> bool:
+    applied = entry.get("manager") == MANAGER and entry.get("operation") == "Apply"
+    return applied or "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
 
 
 def _about(workload: Object) -> str:
@@ -85,31 +98,38 @@ def _about(workload: Object) -> str:
     return f"{workload['kind']} {metadata.get('namespace', '')}/{metadata['name']}"
 
 
-def _belongs(pod: Object, workload: Object) -> bool:
-    wanted = workload["spec"].get("selector", {}).get("matchLabels") or {}
-    labels = labels_of(pod)
-    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
-
-
 def _is_stopping(pod: Object) -> bool:
     return bool(pod["metadata"].get("deletionTimestamp"))
 
 
+def _has_ended(pod: Object) -> bool:
+    """Return whether a pod is only a record of one; a Deployment's evicted pods stay as such for long."""
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
 def _is_current(workload: Object) -> bool:
     """Return whether the controller has acted on the last change for all pods."""
-    status, spec = workload.get("status", {}), workload["spec"]
-    wanted = spec.get("replicas", 1)
-    if status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0):
+    status, kind = workload.get("status", {}), workload["kind"]
+    wanted = workload["spec"].get("replicas", 1)
+    generation = workload["metadata"].get("generation", 0)
+    # LeaderWorkerSet's controller says since 0.9 which generation it has seen.
+    unsaid = generation if kind == "LeaderWorkerSet" else 0
+    if status.get("observedGeneration", unsaid) < generation:
         return False
     if status.get("updatedReplicas", 0) != wanted or status.get("replicas", 0) != wanted:
         return False
-    if workload["kind"] == "StatefulSet":
+    if kind == "StatefulSet":
         return bool(status.get("currentRevision") == status.get("updateRevision"))
-    return True
+    return bool(kind != "LeaderWorkerSet" or status.get("readyReplicas", 0) == wanted)
+
+
+def _releases(workload: Object) -> set[str]:
+    templates = pod_templates(workload).values()
+    return {labels_of(template).get(RELEASE_LABEL, "none") for template in templates}
 
 
 def _replaced(workload: Object, release: str) -> Doom:
-    now_there = labels_of(pod_template(workload) or {"metadata": {}}).get(RELEASE_LABEL, "none")
+    now_there = " and ".join(sorted(_releases(workload)))
     return Doom(
         reason="ReleaseReplaced",
         about=_about(workload),
@@ -143,14 +163,13 @@ def _workload_doom(
     if failure.get("status") == "True":
         message, since = failure.get("message", ""), moment(failure.get("lastTransitionTime"))
     else:
-        if len(here) + len(others) >= workload["spec"].get("replicas", 1):
+        if len(here) + len(others) >= wanted_pods(workload):
             return None
-        start = changed_at(workload)
-        failed = events_of(events, workload, reasons=("FailedCreate",), since=start)
-        made = events_of(events, workload, reasons=("SuccessfulCreate",), since=start)
-        if not failed or (made and event_time(made[0]) > event_time(failed[0])):
+        since = changed_at(workload)
+        failed = _failed_create(workload, events, since=since)
+        if failed is None:
             return None
-        message, since = failed[0].get("message", ""), start
+        message = failed.get("message", "")
     if any(word in message for word in _TRANSIENT_REFUSALS) and (
         others or not lasted(since, now, limits.create)
     ):
@@ -167,19 +186,34 @@ def _workload_doom(
     return Doom(reason="FailedCreate", about=_about(workload), why=_refusal(message), remedy=remedy)
 
 
+def _failed_create(workload: Object, events: list[Object], *, since: datetime) -> Object | None:
+    """Return the last event of a maker of pods that could not make one, unless it has made one since."""
+    # A LeaderWorkerSet's makers are StatefulSets that come and go with their group: only their names are known.
+    grouped = workload["kind"] == "LeaderWorkerSet"
+    for name in pod_makers(workload):
+        maker = {"metadata": {"name": name}} if grouped else workload
+        failed, made = (
+            events_of(events, maker, reasons=(reason,), since=since, any_incarnation=grouped)
+            for reason in ("FailedCreate", "SuccessfulCreate")
+        )
+        if failed and not (made and event_time(made[0]) > event_time(failed[0])):
+            return failed[0]
+    return None
+
+
 def _refusal(message: str) -> str:
     """Return the server's refusal without the controller's words before it."""
     return bounded(message.rpartition(" failed error: ")[2] or message)
 
 
-def _evictions(workload: Object, mine: list[Object], events: list[Object], *, wanted: int) -> Doom | None:
-    if workload["kind"] != "StatefulSet":
-        return None  # pods of other kinds have new names, and the evicted one stays to be looked at
-    metadata = workload["metadata"]
-    names = {pod["metadata"]["name"] for pod in mine} | {f"{metadata['name']}-{i}" for i in range(wanted)}
+def _evictions(workload: Object, mine: list[Object], events: list[Object]) -> Doom | None:
+    expected = pod_names(workload)
+    if not expected:
+        return None  # pods of new names each time: an evicted one stays to be looked at
+    names = {pod["metadata"]["name"] for pod in mine} | set(expected)
     for name in sorted(names):
         doom = earlier_eviction(
-            name, events, namespace=metadata.get("namespace", ""), since=changed_at(workload)
+            name, events, namespace=workload["metadata"].get("namespace", ""), since=changed_at(workload)
         )
         if doom:
             return doom

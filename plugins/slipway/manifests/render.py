@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,13 +16,11 @@ import yaml
 
 from slipway.catalog.read import include_directory
 from slipway.errors import SlipwayError, bounded
-from slipway.manifests.plan import Plan
+from slipway.manifests.plan import ExposedService, Plan, Route
 
 Stage = Literal["storage", "workload", "publication"]
 Manifest = dict[str, Any]
 
-RELEASE_LABEL = "slipway.io/release"
-ENDPOINT_LABEL = "slipway.io/endpoint"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -31,8 +29,8 @@ class Rendered:
     """The objects of one release.
 
     Attributes:
-        release: the label value that this release's pods carry: 12 hex digits of a hash over all objects. An
-            unchanged plan has an unchanged label, so that applying it again restarts nothing.
+        release: the label value that this release's pods carry: 12 hex digits of a hash over the pods and what
+            keeps them, but not how many. A plan that changes neither restarts nothing.
         stages: the objects of each stage, in the order in which they are applied.
     """
 
@@ -68,9 +66,10 @@ def service_name(plan: Plan, *, release: str | None) -> str:
     return f"{plan.object_name}-r-{release[:8]}" if release else plan.object_name
 
 
-def service_url(plan: Plan, *, release: str | None) -> str:
-    """The URL of that Service as pods of the cluster reach it."""
-    return f"http://{service_name(plan, release=release)}.{plan.namespace}.svc:{plan.server.port}"
+def service_url(plan: Plan, *, release: str | None, port: int | None = None) -> str:
+    """The URL of that Service as pods of the cluster reach it, at the serving port unless another is given."""
+    host = f"{service_name(plan, release=release)}.{plan.namespace}.svc"
+    return f"http://{host}:{port or plan.server.port}"
 
 
 def render(plan: Plan, *, include: Path | None = None) -> Rendered:
@@ -80,25 +79,112 @@ def render(plan: Plan, *, include: Path | None = None) -> Rendered:
         SlipwayError: a template does not give the one object that it should.
     """
     include = include or include_directory()
-    unlabelled = _render_stages(plan, release="0" * 12, include=include)
-    release = hashlib.sha256(json.dumps(unlabelled, sort_keys=True).encode()).hexdigest()[:12]
-    return Rendered(release=release, stages=_render_stages(plan, release=release, include=include))
+    unlabelled = _controller(plan, release="0" * 12, include=include)
+    release = hashlib.sha256(json.dumps(_pods_of(unlabelled), sort_keys=True).encode()).hexdigest()[:12]
+    return Rendered(
+        release=release,
+        stages={
+            "storage": _storage(plan, include=include),
+            "workload": _workload(plan, release=release, include=include),
+            "publication": _publication(plan, release=release, include=include),
+        },
+    )
 
 
-def _render_stages(plan: Plan, *, release: str, include: Path) -> dict[Stage, list[Manifest]]:
-    def service(role: str, name: str) -> Manifest:
-        return render_one(
-            "service.yaml.j2", include=include, plan=plan, release=release, role=role, name=name
+def _pods_of(controller: Manifest) -> Manifest:
+    """What decides whether pods are replaced: all of their controller but how many there are."""
+    spec = {key: value for key, value in controller["spec"].items() if key != "replicas"}
+    return {"kind": controller["kind"], "name": controller["metadata"]["name"], "spec": spec}
+
+
+def _controller(plan: Plan, *, release: str, include: Path) -> Manifest:
+    template = f"{plan.controller.lower()}.yaml.j2"
+    return render_one(template, include=include, plan=plan, release=release)
+
+
+def _storage(plan: Plan, *, include: Path) -> list[Manifest]:
+    def one(template: str, **values: Any) -> Manifest:
+        return render_one(f"{template}.yaml.j2", include=include, plan=plan, **values)
+
+    dataset = plan.weights.dataset
+    match plan.weights.provider:
+        case "download":
+            objects = [one("pvc")]
+        case "static":
+            objects = [one("persistent-volume"), one("pvc")]
+        case "fluid":
+            objects = [one("fluid-dataset"), one("jindo-runtime"), one("data-load")]
+        case "dataset":
+            objects = [one("dataset", reference=False)]
+            if dataset and dataset.namespace not in (None, plan.namespace):
+                objects.append(one("dataset", reference=True))
+    return [*objects, one("compile-cache")] if plan.server.compile_cache else objects
+
+
+def _workload(plan: Plan, *, release: str, include: Path) -> list[Manifest]:
+    objects = [
+        _service("release", service_name(plan, release=release), plan, release=release, include=include)
+    ]
+    if plan.controller == "StatefulSet":
+        pods = _service("pods", f"{plan.object_name}-pods", plan, release=release, include=include)
+        objects.insert(0, pods)
+    objects.append(_controller(plan, release=release, include=include))
+    if plan.disruption_budget:
+        objects.append(render_one("pod-disruption-budget.yaml.j2", include=include, plan=plan))
+    if plan.network_policy:
+        objects.append(render_one("network-policy.yaml.j2", include=include, plan=plan))
+    return objects
+
+
+def _publication(plan: Plan, *, release: str, include: Path) -> list[Manifest]:
+    publication = plan.publication
+    objects = [_service("published", plan.object_name, plan, release=release, include=include)]
+    objects += [
+        _service("exposed", one.name, plan, release=release, include=include, exposed=one)
+        for one in publication.services
+    ]
+    if publication.ingress:
+        objects.append(render_one("ingress.yaml.j2", include=include, plan=plan))
+    if publication.route:
+        objects.append(
+            render_one("http-route.yaml.j2", include=include, route=_route(plan, publication.route))
         )
+    if plan.service_monitor is not None:
+        objects.append(render_one("service-monitor.yaml.j2", include=include, plan=plan))
+    if plan.scaling:
+        kind = "horizontal-pod-autoscaler" if plan.scaling.rule.by == "hpa" else "scaled-object"
+        objects.append(render_one(f"{kind}.yaml.j2", include=include, plan=plan))
+    return objects
 
+
+def _service(
+    role: str,
+    name: str,
+    plan: Plan,
+    *,
+    release: str,
+    include: Path,
+    exposed: ExposedService | None = None,
+) -> Manifest:
+    values = {"plan": plan, "release": release, "role": role, "name": name, "exposed": exposed}
+    return render_one("service.yaml.j2", include=include, **values)
+
+
+def _route(plan: Plan, route: Route) -> dict[str, Any]:
     return {
-        "storage": [render_one("pvc.yaml.j2", include=include, plan=plan, release=release)],
-        "workload": [
-            service("pods", f"{plan.object_name}-pods"),
-            service("release", service_name(plan, release=release)),
-            render_one("statefulset.yaml.j2", include=include, plan=plan, release=release),
-        ],
-        "publication": [service("published", service_name(plan, release=None))],
+        "name": plan.object_name,
+        "namespace": plan.namespace,
+        "labels": {**plan.labels, **plan.house_labels("published", None)},
+        "gateway": route.gateway,
+        "gateway_namespace": route.gateway_namespace,
+        "section": route.section,
+        "host": route.exposure.host,
+        "path": route.exposure.path,
+        "allow_origin": route.exposure.allow_origin,
+        "timeout_seconds": route.exposure.timeout_seconds,
+        "service": plan.object_name,
+        "service_namespace": None,
+        "port": plan.server.port,
     }
 
 
@@ -112,7 +198,7 @@ def render_one(template: str, *, include: Path | None = None, **values: Any) -> 
     try:
         text = _environment(include).get_template(template).render(values)
         documents = list(_documents(text))
-    except (jinja2.TemplateError, yaml.YAMLError) as error:
+    except (jinja2.TemplateError, yaml.YAMLError, TypeError) as error:
         raise SlipwayError(
             "a template cannot be rendered", about=f"include/templates/{template}", why=bounded(str(error))
         ) from error
@@ -142,6 +228,11 @@ def yaml_value(value: Any) -> str:
     return _SURROGATES.sub(one_escape, json.dumps(value, sort_keys=True)).replace("\x7f", "\\x7f")
 
 
+def _merged(first: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
+    """Join mappings for a template; what comes later takes the place of what came before."""
+    return {key: value for one in (first, *others) for key, value in one.items()}
+
+
 @cache
 def _environment(include: Path) -> jinja2.Environment:
     environment = jinja2.Environment(  # noqa: S701 - YAML, not HTML: values go through tojson
@@ -152,4 +243,6 @@ def _environment(include: Path) -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["tojson"] = yaml_value
+    environment.filters["merged"] = _merged
+    environment.globals["drain_script"] = (include / "templates" / "drain.py").read_text(encoding="utf-8")
     return environment

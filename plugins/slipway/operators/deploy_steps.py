@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from slipway.cluster.objects import ref_of
+from slipway.catalog.names import ENDPOINT_LABEL, RELEASE_LABEL
+from slipway.cluster.controllers import retire_others
 from slipway.cluster.verdict import condition, moment
 from slipway.errors import ClusterError
-from slipway.manifests.render import ENDPOINT_LABEL, RELEASE_LABEL
+from slipway.manifests.plan import Plan
+from slipway.operators.returning import scale_up
 from slipway.operators.steps import Step, Work, one_line_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from slipway.cluster.client import Cluster
 
 
 class CheckOperator(Step):
@@ -29,7 +29,7 @@ class CheckOperator(Step):
         from slipway.checks.plan import subject_of
         from slipway.checks.run import run_checks
 
-        findings = run_checks(work.cluster(), subject_of(work.plan))
+        findings = run_checks(work.cluster(), subject_of(work.plan, work.rendered))
         work.history.record_findings(work.release.id, findings)
         for line in table(findings).splitlines():
             self.log.info("%s", line)
@@ -52,36 +52,36 @@ class ApplyOperator(Step):
         """Apply; publication objects are only dry-run here, they move when the release is proven."""
         from slipway.cluster.apply import apply, dry_run
 
-        cluster = work.cluster()
+        cluster, plan = work.fenced(), work.plan
         dry_run(cluster, work.rendered.objects())
         self.log.info("the API server accepts all %d objects", len(work.rendered.objects()))
+        place = {"namespace": plan.namespace, "endpoint": plan.object_name}
+        for ref in retire_others(cluster, **place, keep=plan.controller):
+            self.log.info("deleted %s: this release is a %s", ref, plan.controller)
         for ref in apply(cluster, work.rendered.stages["storage"] + work.rendered.stages["workload"]):
             self.log.info("applied %s", ref)
-        self._scale_up(work, cluster)
-
-    def _scale_up(self, work: Work, cluster: Cluster) -> None:
-        """Bring back a workload that is scaled to 0, as a failed first release is: applying leaves replicas alone."""
-        live = cluster.get(
-            api_version="apps/v1",
-            kind="StatefulSet",
-            name=work.plan.object_name,
-            namespace=work.plan.namespace,
-        )
-        if live and live["spec"]["replicas"] == 0 and work.plan.replicas > 0:
-            cluster.scale(ref_of(live), replicas=work.plan.replicas)
-            self.log.info("scaled from 0 to %d", work.plan.replicas)
+        scale_up(cluster, plan, say=self.log.info)
 
 
 class WorkloadTrigger(BaseTrigger):
     """Wait until a release's workload is available, or until it is known why it never will be."""
 
-    KEYS = ("connection", "namespace", "endpoint_object", "release", "seconds")
+    KEYS = ("connection", "namespace", "endpoint_object", "kind", "name", "release", "seconds")
 
     def __init__(
-        self, *, connection: str, namespace: str, endpoint_object: str, release: str, seconds: float
+        self,
+        *,
+        connection: str,
+        namespace: str,
+        endpoint_object: str,
+        kind: str,
+        name: str,
+        release: str,
+        seconds: float,
     ) -> None:
         super().__init__()
         self.connection, self.namespace, self.endpoint_object = connection, namespace, endpoint_object
+        self.kind, self.name = kind, name
         self.release, self.seconds = release, seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -99,9 +99,9 @@ class WorkloadTrigger(BaseTrigger):
         async with AsyncKubernetesHook(conn_id=self.connection).get_conn() as client:
             verdict = await wait_for_workload(
                 client,
-                kind="StatefulSet",
+                kind=self.kind,
                 namespace=self.namespace,
-                name=self.endpoint_object,
+                name=self.name,
                 endpoint=self.endpoint_object,
                 release=self.release,
                 deadline_seconds=self.seconds,
@@ -110,20 +110,26 @@ class WorkloadTrigger(BaseTrigger):
         yield TriggerEvent(verdict.model_dump(mode="json"))
 
 
+def workload_trigger(plan: Plan, *, release: str) -> WorkloadTrigger:
+    """The trigger that waits for a release: its time to start, twice, since a first pod may be evicted."""
+    return WorkloadTrigger(
+        connection=plan.connection,
+        namespace=plan.namespace,
+        endpoint_object=plan.object_name,
+        kind=plan.controller,
+        name=plan.controller_name,
+        release=release,
+        seconds=2.0 * plan.server.startup_seconds,
+    )
+
+
 class WaitOperator(Step):
     """Wait deferred until the workload is really available; fail at once when it is known that it never will be."""
 
     def work(self, work: Work, context: Context) -> Any:
-        """Defer to the trigger; the budget is the runtime's time to start, twice (a first pod may be evicted)."""
-        seconds = 2.0 * work.plan.server.startup_seconds
-        trigger = WorkloadTrigger(
-            connection=work.plan.connection,
-            namespace=work.plan.namespace,
-            endpoint_object=work.plan.object_name,
-            release=work.rendered.release,
-            seconds=seconds,
-        )
-        self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=seconds + 120))
+        """Defer to the trigger."""
+        trigger = workload_trigger(work.plan, release=work.rendered.release)
+        self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=trigger.seconds + 120))
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
         """Read the verdict."""
@@ -163,5 +169,5 @@ class PublishOperator(Step):
             raise ClusterError(
                 "a release that no probe has proven is not published", about=work.release.title
             )
-        for ref in apply(work.cluster(), work.rendered.stages["publication"]):
+        for ref in apply(work.fenced(), work.rendered.stages["publication"]):
             self.log.info("applied %s", ref)

@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import DAG, CronTriggerTimetable, Param, chain, task_group
 
 from slipway.catalog.read import Catalog, read_catalog
-from slipway.manifests.plan import Overrides
+from slipway.manifests.overrides import Overrides
 from slipway.operators.deploy_steps import ApplyOperator, CheckOperator, PublishOperator, WaitOperator
 from slipway.operators.lock import LockOperator
 from slipway.operators.nightly import ChooseOperator, UnlockOperator
@@ -17,6 +17,8 @@ from slipway.operators.record import RecordOperator
 from slipway.operators.resolve import ResolveOperator
 
 RETRIES: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=5)}
+RECORD_RETRIES: dict[str, Any] = {"retries": 5, "retry_delay": timedelta(seconds=15)}
+"""Of the step that must not be lost: an API server that is away for a minute costs no return."""
 
 
 def deployment_dag(*, dag_id: str, doc_md: str, again: bool) -> DAG:
@@ -48,10 +50,11 @@ def deployment_dag(*, dag_id: str, doc_md: str, again: bool) -> DAG:
             overrides="{{ params.overrides | tojson }}",
             reason="{{ params.reason or '' }}",
             again=again,
+            restart="{{ params.restart }}",
         )
         release = resolve.output
         lock = LockOperator(task_id="lock", release=release)
-        record = RecordOperator(task_id="record", release=release)
+        record = RecordOperator(task_id="record", release=release, **RECORD_RETRIES)
         chain(
             lock,
             CheckOperator(task_id="check", release=release),
@@ -86,6 +89,12 @@ def deployment_params(catalog: Catalog) -> dict[str, Param]:
             maxLength=500,
             title="Reason",
             description_md="Why, for the history.",
+        ),
+        "restart": Param(
+            False,
+            type="boolean",
+            title="Restart",
+            description_md="Start the pods anew also where nothing about them changes.",
         ),
         "overrides": Param(
             {},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from slipway.errors import LockError
+from slipway.errors import LockError, ReleaseError, SlipwayError
 from slipway.operators.connections import open_cluster
 from slipway.operators.steps import LOCK_MARGIN_SECONDS, Step, Work, lock_holder, one_line_failures
 
@@ -62,17 +63,35 @@ class LockOperator(Step):
 
     def execute(self, context: Context) -> Any:
         """Take the lock. A run that cannot have it has changed nothing, and its release ends here."""
-        try:
+        with self._ending(context):
             return super().execute(context)
+
+    @contextmanager
+    def _ending(self, context: Context) -> Iterator[None]:
+        try:
+            yield
         except AirflowFailException:
-            self._finish()
+            self._finish(context)
             raise
 
-    def _finish(self) -> None:
+    def _finish(self, context: Context) -> None:
+        """End the release and leave the queue: without the lock no teardown of this run will."""
+        from slipway.cluster import lease
+
         work = Work(self.release)
-        if not self.finished and work.release.status == "pending":
+        if self.finished is False and work.release.status == "pending":
             reason = work.release.failure or "the endpoint's lock could not be taken"
             work.history.mark_failed(work.release.id, failure=reason)
+        holder = lock_holder(context)
+        try:
+            lease.release(
+                work.cluster(),
+                namespace=work.plan.namespace,
+                endpoint_object=work.plan.object_name,
+                holder=holder,
+            )
+        except SlipwayError as error:  # it runs out by itself
+            self.log.warning("the lock's queue could not be left: %s", error)
 
     def work(self, work: Work, context: Context) -> Any:
         """Take the lock or defer until it is free."""
@@ -100,13 +119,30 @@ class LockOperator(Step):
 
     def resume(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on after the wait."""
-        with one_line_failures(context, self.release):
+        with self._ending(context), one_line_failures(context, self.release):
             work = self.open(context)
             return self._locked(work, event["fencing"])
 
     def _locked(self, work: Work, fencing: int | None) -> None:
         if fencing is None:
             raise LockError("the endpoint's lock could not be taken", about=work.plan.endpoint)
-        if not self.finished:
+        if self.finished is False:
+            refuse_overtaken(work)
             work.history.set_fencing(work.release.id, fencing)
         self.log.info("the lock of %s is this run's (fencing number %s)", work.plan.endpoint, fencing)
+
+
+def refuse_overtaken(work: Work) -> None:
+    """Refuse to deploy an older release over a newer one that became good while this run waited.
+
+    Raises:
+        ReleaseError: names the newer one.
+    """
+    serving = work.history.last_good(work.plan.endpoint)
+    if serving is not None and serving.number > work.release.number:
+        raise ReleaseError(
+            "a newer release serves already",
+            about=f"{work.release.title} of {work.plan.endpoint}",
+            why=f"{serving.title} is good",
+            remedy="Trigger a new run",
+        )

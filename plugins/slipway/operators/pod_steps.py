@@ -6,10 +6,13 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from slipway.manifests.plan import WEIGHTS_MOUNT, Plan, Weights
+from slipway.manifests.plan import WEIGHTS_MOUNT, Plan
 from slipway.manifests.render import service_url
+from slipway.operators.datasets import wait_for_dataset, what_became
+from slipway.operators.download import PROGRESS_SECONDS, download_pod, read_download
 from slipway.operators.pods import StepPod, StepPodOperator
-from slipway.operators.steps import Work
+from slipway.operators.prober import probe_step
+from slipway.operators.steps import Work, one_line_failures
 from slipway.pods import parse_result
 
 if TYPE_CHECKING:
@@ -17,55 +20,47 @@ if TYPE_CHECKING:
 
 
 class DownloadOperator(StepPodOperator):
-    """Bring the weights into their volume; a second run moves zero bytes."""
+    """Bring the weights into their volume; a second run moves zero bytes.
+
+    Where a data set operator brings them, its objects are applied and waited for instead, deferred.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(logging_interval=PROGRESS_SECONDS, **kwargs)
+
+    def execute(self, context: Context) -> None:
+        """Run the pod, or wait for the data set."""
+        super().execute(context)
+        with one_line_failures(context, self.release):
+            work = self._open(context)
+            if work.plan.weights.provider in ("dataset", "fluid"):
+                self.admit(work, context)
+                self.before(work)
+                self.defer(**wait_for_dataset(work.plan, work.rendered.stages["storage"]))
+
+    def dataset_ready(self, context: Context, event: dict[str, Any]) -> None:
+        """Go on after the wait for a data set."""
+        with one_line_failures(context, self.release):
+            self.log.info("%s", what_became(event))
 
     def before(self, work: Work) -> None:
         """Make sure that the claim is there; with WaitForFirstConsumer this pod is its first consumer."""
         from slipway.cluster.apply import apply
 
-        apply(work.cluster(), work.rendered.stages["storage"])
+        apply(work.fenced(), work.rendered.stages["storage"])
 
-    def pod_of(self, work: Work) -> StepPod:
-        """The pod that fetches into the volume."""
+    def pod_of(self, work: Work) -> StepPod | None:
+        """The pod that fetches into the volume; none where somebody else brings them, or they are there."""
         weights = work.plan.weights
-        store = weights.object_store
-        order: dict[str, Any] = {
-            "source": source_of(weights),
-            "expected_bytes": weights.bytes,
-            "destination": f"{WEIGHTS_MOUNT}/{weights.path}",
-        }
-        if store is not None:
-            order["s3"] = {
-                "endpoint_url": store.endpoint,
-                "region": store.region,
-                "addressing": store.addressing,
-            }
-        return StepPod(
-            name="download",
-            module="slipway.weights",
-            order=json.dumps(order),
-            image=work.plan.tools_image,
-            memory="1Gi",
-            secret=store.secret if store else None,
-            weights_mount=WEIGHTS_MOUNT,
-            weights_read_only=False,
-        )
+        if weights.provider != "download":
+            self.log.info("nothing to download: %s come by %s", weights.source, weights.provider)
+            return None
+        return download_pod(work.plan, work.cluster(), say=self.log.info)
 
     def done(self, work: Work, message: str, context: Context) -> None:
-        """Note on the release what was really downloaded."""
-        from slipway.weights.orders import FetchResult
-
-        result = parse_result(message, FetchResult)
+        """Note on the release what was really downloaded, and from where."""
+        result = read_download(message, say=self.log.info)
         work.history.set_weights(work.release.id, source=result.source, digest=result.manifest_digest)
-        self.log.info(
-            "%d files, %d bytes (%d fetched, %d reused) in %.1f s; verified: %s",
-            result.files,
-            result.bytes_total,
-            result.bytes_fetched,
-            result.bytes_reused,
-            result.seconds,
-            result.verified,
-        )
 
 
 class ProbeOperator(StepPodOperator):
@@ -81,24 +76,7 @@ class ProbeOperator(StepPodOperator):
 
     def pod_of(self, work: Work) -> StepPod:
         """The pod that asks."""
-        plan = work.plan
-        release = work.rendered.release if self.through == "release" else None
-        order = {
-            "base_url": service_url(plan, release=release),
-            "served_name": plan.served_name,
-            "task": plan.server.task,
-            "health_path": plan.server.health_path,
-            "metrics_path": plan.server.metrics_path,
-            "expect_api_key": plan.api_key is not None,
-        }
-        return StepPod(
-            name=f"probe-{self.through}",
-            module="slipway.probes",
-            order=json.dumps(order),
-            image=plan.tools_image,
-            memory="256Mi",
-            api_key=plan.api_key.model_dump() if plan.api_key else None,
-        )
+        return probe_step(work.plan, release=work.rendered.release, through=self.through)
 
     def done(self, work: Work, message: str, context: Context) -> None:
         """Store what the probe saw."""
@@ -152,13 +130,6 @@ class MeasureOperator(StepPodOperator):
         )
         for line in format_table(raw).splitlines():
             self.log.info("%s", line)
-
-
-def source_of(weights: Weights) -> str:
-    """The source as a fetch order names it: a hub's revision is part of it, a prefix in a bucket has none."""
-    if weights.revision and weights.source.startswith("modelscope://"):
-        return f"{weights.source}?revision={weights.revision}"
-    return weights.source
 
 
 def benchmark_order(plan: Plan, base_url: str) -> dict[str, Any]:

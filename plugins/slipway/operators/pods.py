@@ -26,7 +26,9 @@ class StepPod(BaseModel):
         module: the module of the package that runs in it.
         order: the order as JSON; never a secret.
         code_from_tools: the image is not the tools image, so the package is copied in from there.
-        secret: a Secret whose keys become the environment.
+        credentials: Secrets whose keys are files for the step, renewed while it runs; one that is not there is no
+            fault of the pod's, the step says what it misses.
+        claims: further claims, mounted read-only: where by claim.
     """
 
     name: str
@@ -37,7 +39,8 @@ class StepPod(BaseModel):
     memory: str = "512Mi"
     code_from_tools: bool = False
     api_key: dict[str, str] | None = None
-    secret: str | None = None
+    credentials: list[str] = []
+    claims: dict[str, str] = {}
     weights_mount: str | None = None
     weights_read_only: bool = True
 
@@ -64,7 +67,8 @@ class StepPodOperator(KubernetesPodOperator):
         release: the resolve step's reference.
         deadline: the longest that the pod may run.
         deferrable: wait in the triggerer instead of a worker; for what takes minutes.
-        finished: the step works on a release that is good already (a benchmark), not on a pending one.
+        finished: the step works on a release that is good already (a benchmark, a probe after scaling), not on a
+            pending one.
     """
 
     template_fields: Sequence[str] = ("release",)
@@ -105,8 +109,7 @@ class StepPodOperator(KubernetesPodOperator):
         """Run the pod of this step for its release."""
         with one_line_failures(context, self.release):
             work = self._open(context)
-            work.must_be("good" if self.finished else "pending")
-            hold_lock(work, context, task=self)
+            self.admit(work, context)
             pod = self.pod_of(work)
             if pod is None:
                 return
@@ -152,8 +155,14 @@ class StepPodOperator(KubernetesPodOperator):
                 about = work.plan.endpoint if work else self.task_id
                 failure = self._failure(remote_pod or pod, about=about)
                 context["ti"].xcom_push(key=FAILURE, value=str(failure))
-                note_failure(self.release, step=self.task_id, error=failure)
+                if self.release is not None:
+                    note_failure(self.release, step=self.task_id, error=failure)
                 raise AirflowFailException(f"{self.task_id}: {failure}") from None
+
+    def admit(self, work: Work, context: Context) -> None:
+        """See that the release may still be worked on and that this run holds the endpoint's lock."""
+        work.must_be("good" if self.finished else "pending")
+        hold_lock(work, context, task=self)
 
     def pod_of(self, work: Work) -> StepPod | None:
         """What this step's pod is; None when there is nothing to do."""

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from slipway.errors import ReleaseError, SlipwayError
-from slipway.manifests.render import RELEASE_LABEL, Rendered
-from slipway.operators.steps import FAILURE, Work, lock_holder
+from slipway.errors import LockError, ReleaseError, SlipwayError
+from slipway.manifests.render import Rendered
+from slipway.operators.deploy_steps import workload_trigger
+from slipway.operators.prober import PROBE_POD_SECONDS, PodEndTrigger, Through, start_probe, take_probe
+from slipway.operators.returning import begin_return, keep_evidence, tidy_up
+from slipway.operators.steps import FAILURE, Work, hold_lock, lock_holder, plan_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from airflow.sdk import Context
 
-    from slipway.cluster.client import Cluster
     from slipway.releases.records import Release
 
-RESTORE_SECONDS = 900
+TRIGGER_MARGIN_SECONDS = 300
+GOOD_SECONDS = 600
+MOST_RELEASES = 1000
 
 
 class RecordOperator(BaseOperator):
@@ -28,11 +32,14 @@ class RecordOperator(BaseOperator):
 
     It looks at what is known of the release, not at the colours of tasks: a release is good when a probe through
     the published Service has succeeded. Otherwise the evidence goes to the artefact store first; then the last good
-    release's stored objects are applied again and waited for, or, if there is none, the workload is scaled to 0 and
-    kept for a look. The lock is given back in the end in every case.
+    release's stored objects are applied again, waited for, and probed from a pod through its own Service and through
+    the published one, all deferred; or, if there is none, the workload is scaled to 0 and kept for a look. If the
+    return fails too, the release is ``broken`` and nothing is tried again by itself.
 
-    Limits: a return is waited for, not probed; if it fails too, the release is ``broken`` and nothing is tried
-    again by itself.
+    The lock is given back in the end, except when the cluster was away: then the task is tried again, and if that
+    does not help either, the release stays pending for the reconciler.
+
+    A repeated task goes on where the one before ended, by what the history says.
     """
 
     template_fields: Sequence[str] = ("release",)
@@ -42,112 +49,195 @@ class RecordOperator(BaseOperator):
         self.release = release
 
     def execute(self, context: Context) -> None:
-        """Finish the release and give the lock back."""
-        work = Work(self.release)
-        try:
+        """Say that the release is good, or begin the way back."""
+        with self._ending(context) as work:
             if work.release.status != "pending":
                 self.log.info("%s is already %s", work.release.title, work.release.status)
-            elif any(probe.through == "published" for probe in work.history.probes(work.release.id)):
+                if work.release.status == "good":
+                    self._settle_again(work, context)
+                return
+            if any(probe.through == "published" for probe in work.history.probes(work.release.id)):
+                self.lock(work, context, seconds=GOOD_SECONDS)
                 self._good(work)
             else:
-                self._failed(work, context)
-        except SlipwayError as error:
-            context["ti"].xcom_push(key=FAILURE, value=str(error))
-            raise AirflowFailException(str(error)) from None
-        finally:
-            self._unlock(work, context)
+                self.lock(work, context, seconds=return_seconds(work))
+                self._go_back(work)
+
+    def lock(self, work: Work, context: Context, *, seconds: float) -> None:
+        """See that the lock is still this run's, and hold it for that long.
+
+        Raises:
+            ReleaseError: another run has taken it. The release ends here, and the cluster is that run's.
+        """
+        try:
+            hold_lock(work, context, seconds=seconds)
+        except LockError as error:
+            failure = f"{self.reason(work)} | {error.why}"
+            work.history.mark_failed(work.release.id, failure=failure)
+            raise ReleaseError(f"{work.release.title} failed; {error.what}", why=failure) from error
+
+    def reason(self, work: Work) -> str:
+        """Why the release failed."""
+        failure = work.history.get(work.release.id).failure
+        return failure or "the run ended before the release was proven"
+
+    def end(self, line: str, *, why: str) -> None:
+        """Say how a failed release ended: the run fails."""
+        raise ReleaseError(line, why=why)
+
+    def restored(self, context: Context, event: dict[str, Any], good: int, fencing: int) -> None:
+        """Go on when the good release is available again, or never will be."""
+        from slipway.cluster.verdict import Verdict
+
+        with self._resumed(context, fencing) as work:
+            verdict = Verdict.model_validate(event)
+            if verdict.doom is not None:
+                self._broken(work, verdict.doom.error())
+            self.log.info("%s", verdict.what)
+            self._probe(work, good, "release", fencing)
+
+    def probed(
+        self, context: Context, event: dict[str, Any], good: int, through: Through, fencing: int
+    ) -> None:
+        """Go on when a probe of the good release has ended."""
+        with self._resumed(context, fencing) as work:
+            release = work.history.get(good)
+            try:
+                result = take_probe(work.cluster(), plan_of(release), name=event["name"])
+            except SlipwayError as error:
+                _raise_if_passing(error)
+                self._broken(work, error)
+            work.history.record_probe(good, through=through, result=result.model_dump(mode="json"))
+            self.log.info("%s answers (%s): %s", release.title, through, result.answer)
+            if through == "release":
+                self._probe(work, good, "published", fencing)
+            tidy_up(work, release, say=self.log.info)
+            self._failed(work, f"{release.title} serves again")
 
     def _good(self, work: Work) -> None:
+        release = work.history.mark_good(work.release.id)
+        self.log.info("%s is good and serves", release.title)
+        self._settle(work, release)
+
+    def _settle_again(self, work: Work, context: Context) -> None:
+        """Finish what an attempt before this one began, if it still has its lock."""
+        try:
+            hold_lock(work, context, seconds=GOOD_SECONDS)
+        except LockError:
+            return
+        self._settle(work, work.release)
+
+    def _settle(self, work: Work, release: Release) -> None:
+        """Keep the release in its cluster, and delete what the releases before it left. Safe to repeat."""
         from slipway.cluster.apply import inventory_of, prune
         from slipway.releases.inventory import inventory_object
 
-        earlier = self._since_last_good(work)
-        release = work.history.mark_good(work.release.id)
-        self.log.info("%s is good and serves", release.title)
-        cluster = work.cluster()
+        cluster = work.fenced()
         cluster.apply(inventory_object(release))
-        old = [ref for one in earlier for ref in inventory_of(Rendered.from_bytes(one.objects).objects())]
+        old = [
+            ref
+            for one in since_last_good(work)
+            for ref in inventory_of(Rendered.from_bytes(one.objects).objects())
+        ]
         for ref in prune(cluster, old=old, new=inventory_of(work.rendered.objects())):
             self.log.info("pruned %s", ref)
 
-    def _since_last_good(self, work: Work) -> list[Release]:
-        """The last good release and those that failed after it: together all that may have left objects."""
-        last = work.history.last_good(work.plan.endpoint)
-        first = last.number if last else 1
-        releases = work.history.list(endpoint=work.plan.endpoint, limit=work.release.number - first + 1)
-        return [release for release in releases if first <= release.number < work.release.number]
-
-    def _failed(self, work: Work, context: Context) -> None:
-        reason = work.history.get(work.release.id).failure or "the run ended before the release was proven"
-        last = work.history.last_good(work.plan.endpoint)
-        cluster = work.cluster()
-        self._keep_evidence(work, cluster)
+    def _go_back(self, work: Work) -> None:
+        keep_evidence(work, say=self.log.info)
         try:
-            outcome = self._return_to(last, work, cluster)
+            way = begin_return(work, say=self.log.info)
         except SlipwayError as error:
-            both = f"{reason} | and the return failed: {error}"
-            work.history.mark_failed(work.release.id, failure=both, broken=True)
-            raise ReleaseError(
-                f"{work.release.title} failed ({reason}) and the return failed too", why=str(error)
-            ) from error
-        work.history.mark_failed(work.release.id, failure=reason)
-        raise ReleaseError(f"{work.release.title} failed; {outcome}", why=reason)
+            _raise_if_passing(error)
+            self._broken(work, error)
+        if way.good is None:
+            self._failed(work, way.outcome)
+            return
+        plan = plan_of(way.good)
+        trigger = workload_trigger(plan, release=way.good.label)
+        kwargs = {"good": way.good.id, "fencing": work.fenced().fencing}
+        timeout = timedelta(seconds=trigger.seconds + TRIGGER_MARGIN_SECONDS)
+        self.defer(trigger=trigger, method_name="restored", kwargs=kwargs, timeout=timeout)
 
-    def _keep_evidence(self, work: Work, cluster: Cluster) -> None:
-        from slipway.cluster.evidence import as_text, collect
-        from slipway.releases.artifacts import Artifacts
-
-        place = {"namespace": work.plan.namespace, "endpoint": work.plan.object_name}
-        try:
-            evidence = collect(cluster, **place, release=work.rendered.release)
-            name = f"evidence/{work.plan.object_name}/{work.release.number}.json"
-            self.log.info("%s", as_text(evidence))
-            kept = Artifacts.open().put(name, json.dumps(evidence, indent=1, ensure_ascii=False).encode())
-            self.log.info("evidence is kept in %s", kept)
-        except SlipwayError as error:
-            self.log.warning("the evidence could not be kept: %s", error)
-
-    def _return_to(self, last: Release | None, work: Work, cluster: Cluster) -> str:
-        from slipway.cluster.apply import apply, inventory_of, prune
-        from slipway.cluster.objects import labels_of, ref_of
-        from slipway.cluster.watch import wait_for_workload_sync
-
-        name, namespace = work.plan.object_name, work.plan.namespace
-        live = cluster.get(api_version="apps/v1", kind="StatefulSet", name=name, namespace=namespace)
-        label = labels_of(live).get(RELEASE_LABEL) if live else None
-        if last is None:
-            if live is None or label != work.rendered.release:
-                return "nothing of it runs"
-            cluster.scale(ref_of(live), replicas=0)
-            return "there is no good release to return to, the workload is scaled to 0 and kept for a look"
-        rendered = Rendered.from_bytes(last.objects)
-        if label == rendered.release and label != work.rendered.release:
-            return f"{last.title} was not touched and serves"
-        apply(cluster, rendered.stages["workload"] + rendered.stages["publication"], force=True)
-        verdict = wait_for_workload_sync(
-            cluster,
-            kind="StatefulSet",
-            namespace=namespace,
-            name=name,
-            endpoint=name,
-            release=rendered.release,
-            deadline_seconds=RESTORE_SECONDS,
-            on_progress=lambda line: self.log.info("%s", line),
+    def _probe(self, work: Work, good: int, through: Through, fencing: int) -> NoReturn:
+        release = work.history.get(good)
+        plan = plan_of(release)
+        name = f"{plan.object_name}-back-{work.release.number}-{through}"
+        start_probe(work.cluster(), plan, release=release.label, through=through, name=name)
+        trigger = PodEndTrigger(
+            connection=plan.connection, namespace=plan.namespace, name=name, seconds=PROBE_POD_SECONDS + 60
         )
-        if verdict.doom is not None:
-            raise verdict.doom.error()
-        old = inventory_of(work.rendered.objects())
-        for ref in prune(cluster, old=old, new=inventory_of(rendered.objects())):
-            self.log.info("pruned %s", ref)
-        return f"{last.title} serves again"
+        kwargs = {"good": good, "through": through, "fencing": fencing}
+        timeout = timedelta(seconds=trigger.seconds + TRIGGER_MARGIN_SECONDS)
+        self.defer(trigger=trigger, method_name="probed", kwargs=kwargs, timeout=timeout)
+
+    def _failed(self, work: Work, outcome: str) -> None:
+        reason = self.reason(work)
+        work.history.mark_failed(work.release.id, failure=reason)
+        self.end(f"{work.release.title} failed; {outcome}", why=reason)
+
+    def _broken(self, work: Work, error: SlipwayError) -> NoReturn:
+        reason = self.reason(work)
+        failure = f"{reason} | and the return failed: {error}"
+        work.history.mark_failed(work.release.id, failure=failure, broken=True)
+        raise ReleaseError(
+            f"{work.release.title} failed ({reason}) and the return failed too", why=str(error)
+        ) from error
+
+    @contextmanager
+    def _resumed(self, context: Context, fencing: int) -> Iterator[Work]:
+        with self._ending(context) as work:
+            if work.release.status != "pending":
+                raise ReleaseError("the release was finished meanwhile", about=work.release.title)
+            work.fence(holder=lock_holder(context), fencing=fencing)
+            yield work
+
+    @contextmanager
+    def _ending(self, context: Context) -> Iterator[Work]:
+        """Give the lock back however it ends, but not when it goes on in the triggerer or in another attempt."""
+        work = Work(self.release)
+        try:
+            yield work
+            self._unlock(work, context)
+        except SlipwayError as error:
+            context["ti"].xcom_push(key=FAILURE, value=str(error))
+            if getattr(error, "is_transient", False):
+                raise AirflowException(f"{error}; it will be tried again") from None
+            self._unlock(work, context)
+            raise AirflowFailException(str(error)) from None
 
     def _unlock(self, work: Work, context: Context) -> None:
         from slipway.cluster import lease
 
-        lease.release(
-            work.cluster(),
-            namespace=work.plan.namespace,
-            endpoint_object=work.plan.object_name,
-            holder=lock_holder(context),
-        )
-        self.log.info("the lock of %s is free", work.plan.endpoint)
+        try:
+            holder = lock_holder(context)
+            lease.release(
+                work.cluster(),
+                namespace=work.plan.namespace,
+                endpoint_object=work.plan.object_name,
+                holder=holder,
+            )
+        except SlipwayError as error:  # it runs out by itself
+            self.log.warning("the lock of %s could not be given back: %s", work.plan.endpoint, error)
+        else:
+            self.log.info("the lock of %s is free", work.plan.endpoint)
+
+
+def since_last_good(work: Work) -> list[Release]:
+    """The good release before this one and those that failed after it: together all that may have left objects."""
+    former = work.history.last_good(work.plan.endpoint, before=work.release.number)
+    first = former.number if former else 1
+    releases = work.history.list(endpoint=work.plan.endpoint, limit=MOST_RELEASES)
+    return [release for release in releases if first <= release.number < work.release.number]
+
+
+def return_seconds(work: Work) -> float:
+    """The longest that a return may take: the good release's start, and two probes."""
+    good = work.history.last_good(work.plan.endpoint)
+    start = 2.0 * plan_of(good).server.startup_seconds if good else 0.0
+    return start + 2 * PROBE_POD_SECONDS + 3 * TRIGGER_MARGIN_SECONDS
+
+
+def _raise_if_passing(error: SlipwayError) -> None:
+    """Leave a fault of the cluster that may pass to another attempt: it says nothing of the release."""
+    if getattr(error, "is_transient", False) or isinstance(error, LockError):
+        raise error

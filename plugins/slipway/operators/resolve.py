@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -11,14 +11,19 @@ from airflow.sdk.configuration import conf
 
 from slipway.catalog.read import read_catalog
 from slipway.errors import UsageError
-from slipway.manifests.plan import Overrides, Plan, make_plan, parse_overrides
+from slipway.manifests.overrides import Overrides, parse_overrides
+from slipway.manifests.plan import Plan
+from slipway.manifests.planning import make_plan
 from slipway.manifests.render import render
-from slipway.operators.steps import one_line_failures
+from slipway.operators.steps import lock_holder, one_line_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from slipway.releases.records import Release
+
+
+RESTART_ANNOTATION = "slipway.io/restarted-by"
 
 
 class ResolveOperator(BaseOperator):
@@ -31,15 +36,24 @@ class ResolveOperator(BaseOperator):
         overrides: what this run changes (``slipway.manifests.plan.Overrides``).
         reason: why, for the history.
         again: deploy what the last good release deployed, changed by ``overrides``; refuses where there is none.
+        restart: start the pods anew also where nothing about them changed.
     """
 
-    template_fields: Sequence[str] = ("endpoint", "overrides", "reason")
+    template_fields: Sequence[str] = ("endpoint", "overrides", "reason", "restart")
 
     def __init__(
-        self, *, endpoint: str, overrides: Any, reason: str = "", again: bool = False, **kwargs: Any
+        self,
+        *,
+        endpoint: str,
+        overrides: Any,
+        reason: str = "",
+        again: bool = False,
+        restart: Any = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.endpoint, self.overrides, self.reason, self.again = endpoint, overrides, reason, again
+        self.restart = restart
 
     def execute(self, context: Context) -> dict[str, str | int]:
         """Write the release; returns the reference that the other steps carry."""
@@ -53,18 +67,18 @@ class ResolveOperator(BaseOperator):
     def _resolve(self, context: Context) -> Release:
         from slipway.releases.store import History
 
-        history = History.open()
-        run = context["dag_run"]
-        run_id = f"{run.dag_id}/{run.run_id}"
+        history, run_id = History.open(), lock_holder(context)
         known = history.by_run(self.endpoint, run_id)
         if known is not None:
             return known
-        overrides = parse_overrides(self._asked())
+        overrides, last = parse_overrides(self._asked()), history.last_good(self.endpoint)
         if self.again:
-            overrides = self._over_last_good(history.last_good(self.endpoint), overrides)
-        plan = make_plan(read_catalog(), self.endpoint, overrides)
+            overrides = self._over_last_good(last, overrides)
+        restarts = str(self.restart).lower() == "true"
+        mark = run_id if restarts else restart_mark(last.plan if last else {})
+        plan = with_restart_mark(make_plan(read_catalog(), self.endpoint, overrides), mark)
         rendered = render(plan)
-        self._say(plan, history.last_good(self.endpoint))
+        self._say(plan, rendered.release, last)
         return history.create_pending(
             endpoint=plan.endpoint,
             run_id=run_id,
@@ -78,7 +92,7 @@ class ResolveOperator(BaseOperator):
             images=sorted({plan.server.image, plan.tools_image}),
             weights_source=plan.weights.source,
             reason=self.reason or "",
-            actor=getattr(run, "triggering_user_name", None) or str(run.run_type),
+            actor=actor_of(context),
         )
 
     def _asked(self) -> Any:
@@ -96,14 +110,42 @@ class ResolveOperator(BaseOperator):
         asked = overrides.model_dump(mode="json", exclude_defaults=True)
         return parse_overrides({**last.overrides, **asked})
 
-    def _say(self, plan: Plan, last: Release | None) -> None:
+    def _say(self, plan: Plan, label: str, last: Release | None) -> None:
         self.log.info("model %s from %s", plan.model, plan.weights.source)
         self.log.info("image %s in %s/%s", plan.server.image, plan.cluster, plan.namespace)
-        if last is not None:
-            self.log.info(
-                "%s serves now; it is replaced in place, so a changed plan means an outage until this one is proven",
-                last.title,
-            )
+        if last is None:
+            return
+        if last.label == label:
+            self.log.info("nothing about the pods of %s changes: they are not restarted", last.title)
+            return
+        self.log.info(
+            "%s serves now; its pods are replaced in place, which means an outage until this one is proven",
+            last.title,
+        )
+
+
+def restart_mark(plan: Mapping[str, Any]) -> str | None:
+    """The run that last restarted the pods of a release, by its stored plan; None when none did."""
+    server: Mapping[str, Any] = plan.get("server") or {}
+    found: str | None = (server.get("annotations") or {}).get(RESTART_ANNOTATION)
+    return found
+
+
+def with_restart_mark(plan: Plan, mark: str | None) -> Plan:
+    """Give the pods a mark that is part of what they are: a new one restarts them, as any other change does.
+
+    A release without a restart of its own carries the mark of the one before on, or it would restart them too.
+    """
+    if mark is None:
+        return plan
+    annotations = {**plan.server.annotations, RESTART_ANNOTATION: mark}
+    return plan.model_copy(update={"server": plan.server.model_copy(update={"annotations": annotations})})
+
+
+def actor_of(context: Context) -> str:
+    """Who started the run: Airflow's triggering user, never a field of the request."""
+    run = context["dag_run"]
+    return getattr(run, "triggering_user_name", None) or str(run.run_type)
 
 
 def refuse_unknown_conf(context: Context) -> None:

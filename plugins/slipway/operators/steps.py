@@ -7,22 +7,26 @@ and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
+from pydantic import ValidationError
 
+from slipway.catalog.records import Record
 from slipway.errors import LockError, ReleaseError, SlipwayError
-from slipway.manifests.plan import Plan
+from slipway.manifests.plan import Controller, Plan
 from slipway.manifests.render import Rendered
 from slipway.operators.connections import cluster_of
+from slipway.pods import describe_invalid
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from slipway.cluster.client import Cluster
+    from slipway.cluster.fencing import FencedCluster
     from slipway.releases.records import Release
 
 LOCK_MARGIN_SECONDS = 300
@@ -44,8 +48,9 @@ class Work:
                 about=self.release.title,
                 remedy="Trigger a new run",
             )
-        self.plan = Plan.model_validate(self.release.plan)
+        self.plan = plan_of(self.release)
         self.rendered = Rendered.from_bytes(self.release.objects)
+        self._fenced: FencedCluster | None = None
 
     def must_be(self, status: str) -> None:
         """Refuse to go on with a release that is not what the step needs.
@@ -61,8 +66,77 @@ class Work:
             )
 
     def cluster(self) -> Cluster:
-        """Open the cluster of the plan."""
+        """Open the cluster of the plan, to read."""
         return cluster_of(self.plan.connection)
+
+    @property
+    def place(self) -> dict[str, str]:
+        """Where the endpoint's lock is."""
+        return {"namespace": self.plan.namespace, "endpoint_object": self.plan.object_name}
+
+    def fence(self, *, holder: str, fencing: int) -> FencedCluster:
+        """Keep, and return, the cluster in which each write asks for the lock first."""
+        from slipway.cluster.fencing import FencedCluster
+
+        self._fenced = FencedCluster(self.cluster(), **self.place, holder=holder, fencing=fencing)
+        return self._fenced
+
+    def fenced(self) -> FencedCluster:
+        """The cluster to write to.
+
+        Raises:
+            LockError: the step holds no lock.
+        """
+        if self._fenced is None:
+            raise LockError("this step holds no lock and changes nothing", about=self.plan.endpoint)
+        return self._fenced
+
+
+def plan_of(release: Release) -> Plan:
+    """Read the plan of a release.
+
+    An older Slipway's plan may lack what today's has. What it lacks is taken from the plan that the catalog gives for
+    the endpoint now: it is needed to wait for and to ask a release whose objects are there as bytes, and a release
+    that cannot be gone back to after an upgrade would be worth nothing.
+
+    Raises:
+        ReleaseError: it cannot be completed either.
+    """
+    try:
+        return Plan.model_validate(release.plan)
+    except ValidationError as error:
+        try:
+            return _completed(release)
+        except (SlipwayError, ValidationError):
+            raise ReleaseError(
+                "the release's plan cannot be read",
+                about=f"{release.title} of {release.endpoint}",
+                why=describe_invalid(error),
+                remedy="Another version of Slipway planned it: deploy the endpoint anew",
+            ) from error
+
+
+def _completed(release: Release) -> Plan:
+    from slipway.catalog.read import read_catalog
+    from slipway.manifests.planning import make_plan
+
+    now = make_plan(read_catalog(), release.endpoint)
+    values = _filled(now, release.plan)
+    kinds = {obj["kind"] for obj in Rendered.from_bytes(release.objects).stages["workload"]}
+    values["controller"] = next((kind for kind in get_args(Controller) if kind in kinds), now.controller)
+    return Plan.model_validate(values)
+
+
+def _filled(now: Record, old: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a record has now, with their old values where there are any."""
+    values: dict[str, Any] = {}
+    for name in type(now).model_fields:
+        present = getattr(now, name)
+        if isinstance(present, Record) and isinstance(old.get(name), dict):
+            values[name] = _filled(present, old[name])
+        else:
+            values[name] = old.get(name, present)
+    return values
 
 
 def lock_holder(context: Context) -> str:
@@ -88,10 +162,14 @@ def one_line_failures(context: Context, reference: dict[str, Any] | None = None)
 
 
 def note_failure(reference: dict[str, Any], *, step: str, error: SlipwayError) -> None:
-    """Note on a pending release why its run failed; the first reason stays."""
+    """Note on a pending release, or on a change, why its run failed; the first reason stays."""
     from slipway.releases.store import History
 
-    History.open().note_failure(reference["release"], f"{step}: {error}")
+    history, failure = History.open(), f"{step}: {error}"
+    if "change" in reference:
+        history.finish_change(reference["change"], failure=failure)
+    else:
+        history.note_failure(reference["release"], failure)
 
 
 class Step(BaseOperator):
@@ -99,13 +177,14 @@ class Step(BaseOperator):
 
     Args:
         release: the resolve step's reference, usually ``resolve.output``.
-        finished: the step works on a release that is good already (a benchmark), not on a pending one.
+        finished: the step works on a release that is good already (a benchmark), not on a pending one; None where it
+            does not matter what became of the release (a removal).
     """
 
     template_fields: Sequence[str] = ("release",)
     takes_lock = False
 
-    def __init__(self, *, release: Any, finished: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *, release: Any, finished: bool | None = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.release, self.finished = release, finished
 
@@ -118,7 +197,8 @@ class Step(BaseOperator):
     def open(self, context: Context) -> Work:
         """Open the release, and see that it may still be worked on and that this run holds the endpoint's lock."""
         work = Work(self.release)
-        work.must_be("good" if self.finished else "pending")
+        if self.finished is not None:
+            work.must_be("good" if self.finished else "pending")
         if not self.takes_lock:
             hold_lock(work, context, task=self)
         return work
@@ -128,11 +208,19 @@ class Step(BaseOperator):
         raise ReleaseError("this step has no work", about=type(self).__name__)
 
 
-def hold_lock(work: Work, context: Context, *, task: BaseOperator) -> None:
-    """Renew the endpoint's lock for as long as ``task`` may run.
+def hold_lock(
+    work: Work, context: Context, *, task: BaseOperator | None = None, seconds: float = 600.0
+) -> FencedCluster:
+    """Renew the endpoint's lock for as long as the step may run, and return the cluster to write to.
 
     The lock is renewed by each step for its own longest time, so that the lock of a run that died is free soon
     after the step that it died in should have ended.
+
+    Args:
+        work: the step's work.
+        context: of the task.
+        task: its execution timeout is the time, where it has one.
+        seconds: else this.
 
     Raises:
         LockError: another run has taken it.
@@ -140,8 +228,7 @@ def hold_lock(work: Work, context: Context, *, task: BaseOperator) -> None:
     from slipway.cluster import lease
 
     cluster, holder = work.cluster(), lock_holder(context)
-    place = {"namespace": work.plan.namespace, "endpoint_object": work.plan.object_name}
-    found = lease.holder_of(cluster, **place)
+    found = lease.holder_of(cluster, **work.place)
     if found is None or found.holder != holder:
         raise LockError(
             "this run has lost the endpoint's lock",
@@ -149,11 +236,12 @@ def hold_lock(work: Work, context: Context, *, task: BaseOperator) -> None:
             why=f"{found.holder if found else 'nobody'} holds it",
             remedy="Trigger a new run",
         )
-    timeout = task.execution_timeout.total_seconds() if task.execution_timeout else 600.0
+    timeout = task.execution_timeout.total_seconds() if task and task.execution_timeout else seconds
     lease.renew(
         cluster,
-        **place,
+        **work.place,
         holder=holder,
         fencing=found.fencing,
         seconds=int(timeout) + LOCK_MARGIN_SECONDS,
     )
+    return work.fence(holder=holder, fencing=found.fencing)

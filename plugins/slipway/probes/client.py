@@ -103,7 +103,8 @@ class Client:
         self, step: str, *, path: str = "", status: int | None = None, why: str = "", remedy: str = ""
     ) -> ProbeError:
         """Make the error of a step, with the address and the status."""
-        about = f"{self.base_url}{path}" + (f", status {status}" if status is not None else "")
+        address = path if path.startswith("http") else f"{self.base_url}{path}"
+        about = address + (f", status {status}" if status is not None else "")
         return ProbeError(f"the endpoint failed at the step '{step}'", about=about, why=why, remedy=remedy)
 
     def _send(

@@ -12,6 +12,8 @@ from slipway.probes.shared import LONGEST_ANSWER, Run, demand_ok, died, is_down,
 
 PROMPT = "A slipway is a ramp on the shore by which ships"
 TOKENS = 32
+PICTURE = "a ship on a slipway, pencil drawing"
+PICTURE_SIZE = "512x512"
 
 
 def completion(run: Run) -> str:
@@ -35,6 +37,23 @@ def embedding(run: Run) -> str:
     if not length or not any(vector):
         raise run.client.error("embedding", path="/v1/embeddings", why="the vector is empty or all zeros")
     return f"{length} dimensions"
+
+
+def image(run: Run) -> str:
+    """Ask for a small picture; bytes of a picture or an address count."""
+    path = "/v1/images/generations"
+    body = {"model": run.order.served_name, "prompt": PICTURE, "n": 1, "size": PICTURE_SIZE}
+    answer = first_request("image", path, body, run=run)
+    try:
+        picture = answer.json()["data"][0]
+        coded, address = picture.get("b64_json"), picture.get("url")
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise not_understood("image", path, answer, run=run) from error
+    if coded:
+        return f"{len(coded) * 3 // 4} bytes"
+    if not address:
+        raise run.client.error("image", path=path, why="the answer has neither a picture nor its address")
+    return "an address"
 
 
 def first_request(step: str, path: str, body: dict[str, Any], *, run: Run) -> httpx.Response:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from slipway.catalog.records.fields import Task
 
 
 class ProbeOrder(BaseModel):
@@ -14,8 +14,8 @@ class ProbeOrder(BaseModel):
         base_url: ``http://service.namespace.svc:port``, without ``/v1``.
         served_name: the name that clients put into ``model``.
         task: what the model is for; it decides which requests are sent.
-        health_path: answers 200 when the runtime is up.
-        metrics_path: Prometheus text, or None where the runtime has none.
+        health_path: answers 200 when the runtime is up; a whole address where that has a port of its own.
+        metrics_path: Prometheus text, or None where the runtime has none; likewise.
         deadline_seconds: for all steps together; a starting server is asked again until then.
         request_seconds: for one request; for a streamed one, between two pieces.
         expect_api_key: whether the endpoint must refuse a wrong key.
@@ -25,7 +25,7 @@ class ProbeOrder(BaseModel):
 
     base_url: str
     served_name: str
-    task: Literal["chat", "completion", "embedding"] = "chat"
+    task: Task = "chat"
     health_path: str = "/health"
     metrics_path: str | None = "/metrics"
     deadline_seconds: float = Field(default=120, gt=0)
@@ -54,7 +54,7 @@ class ProbeResult(BaseModel):
     """An endpoint that serves.
 
     Attributes:
-        ttft_seconds: from sending the streamed request to its first piece with text; None for embeddings.
+        ttft_seconds: from sending the streamed request to its first piece with text; None where nothing is streamed.
         answer: the streamed answer, or the completion's text, bounded.
     """
 

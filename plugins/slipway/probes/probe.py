@@ -17,7 +17,7 @@ import httpx
 
 from slipway.errors import ProbeError
 from slipway.probes.client import Client, server_message
-from slipway.probes.generate import PROMPT, completion, completion_text, embedding, first_request
+from slipway.probes.generate import PROMPT, completion, completion_text, embedding, first_request, image
 from slipway.probes.orders import ProbeOrder, ProbeResult, ProbeStep
 from slipway.probes.shared import API_KEY, Run, demand_ok
 from slipway.probes.streamed import streamed_chat, streamed_completion
@@ -57,13 +57,14 @@ def probe(
         sleep=sleep,
     )
     run = Run(order=order, client=client, say=say)
-    generates = order.task != "embedding"
+    generates = order.task in ("chat", "completion")
     steps: list[tuple[str, Callable[[Run], str], bool]] = [
         ("health", _health, True),
         ("models", _models, True),
         ("wrong key", _wrong_key, order.expect_api_key),
         ("completion", completion, generates),
-        ("embedding", embedding, not generates),
+        ("embedding", embedding, order.task == "embedding"),
+        ("image", image, order.task == "image"),
         ("streamed chat", streamed_chat, order.task == "chat"),
         ("streamed completion", streamed_completion, order.task == "completion"),
         ("metrics", _metrics, order.metrics_path is not None),
@@ -163,7 +164,7 @@ def _metrics(run: Run) -> str:
 
 def _still_serving(run: Run) -> str:
     """Ask again at the end: a worker that the requests killed shows only now."""
-    if run.order.task == "embedding":
+    if run.order.task in ("embedding", "image"):
         answer = run.client.until_deadline("still serving", lambda: run.client.get(run.order.health_path))
         demand_ok("still serving", answer, path=run.order.health_path, run=run)
         return "healthy"

@@ -44,6 +44,9 @@ class Release(_Record):
         weights_digest: digest of the manifest of the weights; None until they were downloaded.
         fencing: the lock's fencing number; None while the run held no lock and so has changed nothing.
         failure: why it failed; on a pending release, the first thing that went wrong.
+        rollback_of: the number of the release whose stored bytes this one is; None for one that was planned.
+        returning_to: the number of the good release that the endpoint went, or goes, back to when this one failed.
+        evidence: where the artefact store has what it looked like when it failed.
     """
 
     id: int
@@ -68,6 +71,9 @@ class Release(_Record):
     failure: str | None = None
     created_at: AwareDatetime
     finished_at: AwareDatetime | None = None
+    rollback_of: int | None = None
+    returning_to: int | None = None
+    evidence: str | None = None
 
     @property
     def title(self) -> str:
@@ -144,6 +150,76 @@ class BenchmarkRecord(_Record):
     raw: dict[str, Any]
     raw_reference: str
     created_at: AwareDatetime
+
+
+class ChangeRecord(_Record):
+    """What a run did to an endpoint without making a release.
+
+    Attributes:
+        run_id: the run; one run changes an endpoint once.
+        release_id: the release that it was done to.
+        kind: ``scale`` or ``remove``.
+        detail: what was asked, and what was found.
+        failure: why it failed, or None.
+    """
+
+    id: int
+    endpoint: str
+    run_id: str
+    release_id: int
+    kind: str
+    status: Literal["pending", "done", "failed"]
+    detail: dict[str, Any]
+    reason: str
+    actor: str
+    failure: str | None
+    created_at: AwareDatetime
+    finished_at: AwareDatetime | None
+
+
+State = Literal["serving", "failing", "stopped"]
+
+
+class StateRecord(_Record):
+    """A state of an endpoint as its probes saw it.
+
+    Attributes:
+        state: ``stopped`` is scaled to 0 by a person, and no fault.
+        reason: why it fails, or "".
+        since, seen: the first and the last probe in this state.
+        seconds, ttft_seconds: of the last probe: its whole time, and the time to the first token.
+        alerted: whether the change to this state was told.
+    """
+
+    id: int
+    endpoint: str
+    cluster: str
+    state: State
+    reason: str
+    release_number: int
+    since: AwareDatetime
+    seen: AwareDatetime
+    seconds: float | None
+    ttft_seconds: float | None
+    alerted: bool
+
+
+class HourRecord(_Record):
+    """The probes of one endpoint in one hour.
+
+    Attributes:
+        streamed: how many of them measured a time to the first token.
+    """
+
+    endpoint: str
+    hour: AwareDatetime
+    probes: int
+    failures: int
+    seconds_sum: float
+    seconds_max: float
+    streamed: int
+    ttft_sum: float
+    ttft_max: float
 
 
 class FindingRecord(_Record):

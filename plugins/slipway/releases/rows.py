@@ -18,13 +18,15 @@ from slipway.releases.records import (
     LEGAL_CHANGES,
     PENDING,
     BenchmarkRecord,
+    ChangeRecord,
     Figures,
     FindingRecord,
     ProbeRecord,
     Release,
+    StateRecord,
     Status,
 )
-from slipway.releases.tables import BenchmarkRow, FindingRow, ProbeRow, ReleaseRow
+from slipway.releases.tables import BenchmarkRow, ChangeRow, FindingRow, ProbeRow, ReleaseRow, StateRow
 
 
 def release_of(row: ReleaseRow) -> Release:
@@ -68,6 +70,16 @@ def benchmark_of(row: BenchmarkRow) -> BenchmarkRecord:
     figures = Figures(**{name: getattr(row, name) for name in Figures.model_fields})
     own = {name: getattr(row, name) for name in BenchmarkRecord.model_fields if name != "figures"}
     return BenchmarkRecord(figures=figures, **own)
+
+
+def change_of(row: ChangeRow) -> ChangeRecord:
+    """Return a change."""
+    return ChangeRecord(**{name: getattr(row, name) for name in ChangeRecord.model_fields})
+
+
+def state_of(row: StateRow) -> StateRecord:
+    """Return a state."""
+    return StateRecord(**{name: getattr(row, name) for name in StateRecord.model_fields})
 
 
 def existing(session: Session, release_id: int, *, lock: bool = False) -> ReleaseRow:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import select
 
 from slipway.errors import ReleaseError
+from slipway.releases.changes import Changes
 from slipway.releases.database import Database, database_url
 from slipway.releases.records import BROKEN, FAILED, GOOD, PENDING, SUPERSEDED, Release
 from slipway.releases.results import Results
@@ -28,10 +29,11 @@ from slipway.releases.rows import (
     release_of,
     still_pending,
 )
+from slipway.releases.states import States
 from slipway.releases.tables import ReleaseRow
 
 
-class History(Results):
+class History(Results, Changes, States):
     """Releases and their results. Safe in several threads and processes: every call is one transaction."""
 
     @staticmethod
@@ -58,6 +60,8 @@ class History(Results):
         label: str,
         images: Sequence[str],
         weights_source: str,
+        weights_digest: str | None = None,
+        rollback_of: int | None = None,
         reason: str = "",
         actor: str = "",
     ) -> Release:
@@ -78,6 +82,8 @@ class History(Results):
             label: value of ``slipway.io/release`` on the pods.
             images: all images of the release.
             weights_source: where the weights come from.
+            weights_digest: of weights that are there already: a rollback's.
+            rollback_of: the number of the release whose bytes these are.
             reason: why, in a person's words.
             actor: who started the run.
 
@@ -107,6 +113,8 @@ class History(Results):
                 objects=gzip.compress(objects, mtime=0),
                 images=list(images),
                 weights_source=weights_source,
+                weights_digest=weights_digest,
+                rollback_of=rollback_of,
                 reason=clean(reason),
                 actor=clean(actor),
                 created_at=datetime.now(UTC),
@@ -177,6 +185,34 @@ class History(Results):
         with self._changing(release_id) as row:
             row.weights_source, row.weights_digest = source, digest
             return release_of(row)
+
+    def set_returning(self, release_id: int, number: int) -> Release:
+        """Keep which good release the endpoint goes back to, before it does.
+
+        Raises:
+            ReleaseError: the release is finished.
+        """
+        with self._changing(release_id) as row:
+            row.returning_to = number
+            return release_of(row)
+
+    def set_evidence(self, release_id: int, reference: str) -> Release:
+        """Keep where the evidence lies; a later attempt would find less, so the first stays."""
+        with self._changing(release_id) as row:
+            row.evidence = row.evidence or reference
+            return release_of(row)
+
+    def by_number(self, endpoint: str, number: int) -> Release | None:
+        """Return an endpoint's release of a number."""
+        with self.database.reading() as session:
+            row = by_number(session, endpoint, number)
+            return release_of(row) if row else None
+
+    def good_ones(self) -> Sequence[Release]:
+        """Return the release that serves of every endpoint."""
+        wanted = select(ReleaseRow).where(ReleaseRow.status == GOOD).order_by(ReleaseRow.endpoint)
+        with self.database.reading() as session:
+            return [release_of(row) for row in session.scalars(wanted)]
 
     def note_failure(self, release_id: int, failure: str) -> Release:
         """Keep the first thing that went wrong; later ones, and those of a finished release, change nothing."""

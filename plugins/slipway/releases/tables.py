@@ -102,6 +102,9 @@ class ReleaseRow(Table):
     failure: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+    rollback_of: Mapped[int | None]
+    returning_to: Mapped[int | None]
+    evidence: Mapped[str | None] = mapped_column(Text)
 
 
 class ProbeRow(Table):
@@ -166,3 +169,75 @@ class FindingRow(Table):
     reason: Mapped[str] = mapped_column(Text)
     remedy: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
+
+
+class ChangeRow(Table):
+    """What a run did to an endpoint without making a release: scaling, removing."""
+
+    __tablename__ = "changes"
+    __table_args__ = (
+        UniqueConstraint("endpoint", "run_id"),
+        CheckConstraint("status IN ('pending', 'done', 'failed')", name="status"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    endpoint: Mapped[str] = mapped_column(String(253))
+    run_id: Mapped[str] = mapped_column(String(600))
+    release_id: Mapped[int] = mapped_column(ForeignKey("releases.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16), index=True)
+    detail: Mapped[dict[str, Any]]
+    reason: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
+    failure: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class StateRow(Table):
+    """A state of an endpoint, from its first probe in that state to its last."""
+
+    __tablename__ = "states"
+    __table_args__ = (CheckConstraint("state IN ('serving', 'failing', 'stopped')", name="state"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    endpoint: Mapped[str] = mapped_column(String(253), index=True)
+    cluster: Mapped[str] = mapped_column(String(253))
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+    release_number: Mapped[int]
+    since: Mapped[datetime]
+    seen: Mapped[datetime]
+    seconds: Mapped[float | None]
+    ttft_seconds: Mapped[float | None]
+    alerted: Mapped[bool] = mapped_column(index=True)
+
+
+class HourRow(Table):
+    """The probes of one endpoint in one hour, added up."""
+
+    __tablename__ = "probe_hours"
+
+    endpoint: Mapped[str] = mapped_column(String(253), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    probes: Mapped[int]
+    failures: Mapped[int]
+    seconds_sum: Mapped[float]
+    seconds_max: Mapped[float]
+    streamed: Mapped[int]
+    ttft_sum: Mapped[float]
+    ttft_max: Mapped[float]
+
+
+class InspectionRow(Table):
+    """One look at a cluster with all that it found; ``findings`` is a list of mappings."""
+
+    __tablename__ = "inspections"
+    __table_args__ = (UniqueConstraint("cluster", "run_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    cluster: Mapped[str] = mapped_column(String(253))
+    run_id: Mapped[str] = mapped_column(String(600))
+    counts: Mapped[dict[str, Any]]
+    findings: Mapped[list[dict[str, str]]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(index=True)

@@ -11,19 +11,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from slipway.errors import UsageError, WeightsError
+from slipway.weights import parts
 from slipway.weights.claim import Claim, claimed
+from slipway.weights.durable import sync_files, sync_group
 from slipway.weights.journal import Journal
 from slipway.weights.layout import space_needed
 from slipway.weights.manifest import READY, Manifest
 from slipway.weights.orders import FetchOrder, FetchResult
-from slipway.weights.parts import PART, Settings
-from slipway.weights.progress import Progress
-from slipway.weights.ready import Ready, is_intact, read_ready, remove_ready, write_ready
+from slipway.weights.parts import Settings
+from slipway.weights.progress import Progress, on_terminal
+from slipway.weights.ready import Ready, read_ready, remove_ready, write_ready
 from slipway.weights.sources import Source, open_source
 from slipway.weights.space import check_volume, explain, human_bytes, sync_directory
+from slipway.weights.there import already_there, find_damaged, known_to_be_there
 from slipway.weights.transfer import transfer
 from slipway.weights.verify import check_content, check_index, check_names, is_index
 
@@ -40,12 +44,28 @@ def fetch(order: FetchOrder, *, say: Callable[[str], None] = print_line) -> Fetc
         WeightsError: what is wrong with the source, the way to it, the volume or the files, and what to do.
         UsageError: an order that no source can fulfil.
     """
+    damaged = find_damaged(order, destination=Path(order.destination), say=say)
+    try:
+        return _fetch(order, damaged=damaged, say=say)
+    except BaseException:
+        if damaged:
+            # Not mended: nobody may serve from it any longer.
+            with suppress(OSError):
+                remove_ready(Path(order.destination))
+        raise
+
+
+def _fetch(order: FetchOrder, *, damaged: frozenset[str], say: Callable[[str], None]) -> FetchResult:
     started = time.monotonic()
     destination = Path(order.destination)
+    known = None if damaged else known_to_be_there(order, destination=destination)
+    if known is not None:
+        say(f"{destination} has all of {order.source} already, {human_bytes(known.bytes_total)}")
+        return _kept_result(order, ready=known, started=started)
     source = open_source(order)
     manifest = source.manifest()
-    found = _already_there(order, destination=destination, manifest=manifest)
-    if found is not None:
+    found = already_there(order, destination=destination, manifest=manifest)
+    if found is not None and not damaged:
         say(f"{destination} has all of {order.source} already, {human_bytes(manifest.bytes_total)}")
         return _result(order, manifest=manifest, warnings=found.warnings, started=started)
     check_names(manifest)
@@ -55,19 +75,23 @@ def fetch(order: FetchOrder, *, say: Callable[[str], None] = print_line) -> Fetc
         owner = destination.with_name(f"{destination.name}.owner")
         with claimed(owner, wait_seconds=order.wait_seconds, say=say) as claim:
             # Another pod may have finished it while this one waited for the claim.
-            found = _already_there(order, destination=destination, manifest=manifest)
-            if found is not None:
+            found = already_there(order, destination=destination, manifest=manifest)
+            if found is not None and not damaged:
                 return _result(order, manifest=manifest, warnings=found.warnings, started=started)
-            progress = Progress(total=manifest.bytes_total, say=say)
-            warnings = _bring(
-                order,
-                source=source,
-                manifest=manifest,
-                claim=claim,
-                destination=destination,
-                progress=progress,
-                say=say,
-            )
+            progress = Progress(total=manifest.bytes_total, say=say, bar=say is print_line and on_terminal())
+            try:
+                warnings = _bring(
+                    order,
+                    source=source,
+                    manifest=manifest,
+                    claim=claim,
+                    destination=destination,
+                    progress=progress,
+                    damaged=damaged,
+                    say=progress.say,
+                )
+            finally:
+                progress.close()
     except OSError as error:
         raise explain(error, about=str(destination)) from error
     result = _result(order, manifest=manifest, warnings=warnings, started=started, progress=progress)
@@ -80,25 +104,6 @@ def fetch(order: FetchOrder, *, say: Callable[[str], None] = print_line) -> Fetc
     return result
 
 
-def _already_there(order: FetchOrder, *, destination: Path, manifest: Manifest) -> Ready | None:
-    """The marker, when the destination holds exactly these files and none was touched.
-
-    Raises:
-        WeightsError: the destination is ready with other files than the source has now.
-    """
-    ready = read_ready(destination)
-    if ready is None:
-        return None
-    if ready.manifest_digest != manifest.digest:
-        raise WeightsError(
-            f"the files behind {order.source} changed since they were downloaded",
-            about=str(destination),
-            why=f"their digest was {ready.manifest_digest[:12]} and is {manifest.digest[:12]}",
-            remedy="name a new revision or prefix for the new files; what was downloaded stays as it is",
-        )
-    return ready if is_intact(destination, ready=ready) else None
-
-
 def _bring(
     order: FetchOrder,
     *,
@@ -107,15 +112,16 @@ def _bring(
     claim: Claim,
     destination: Path,
     progress: Progress,
+    damaged: frozenset[str],
     say: Callable[[str], None],
 ) -> list[str]:
     partial = destination.with_name(f"{destination.name}.partial")
     journal_file = destination.with_name(f"{destination.name}.journal")
     if destination.exists():
         _refuse_what_is_not_ours(destination, manifest=manifest)
-    journal = Journal(journal_file, manifest_digest=manifest.digest, part_size=PART)
+    journal = Journal(journal_file, manifest_digest=manifest.digest, part_size=parts.PART)
     try:
-        _take_back(destination, manifest=manifest, partial=partial, journal=journal, say=say)
+        _take_back(destination, partial=partial, journal=journal, damaged=damaged, say=say)
         partial.mkdir(mode=0o755, exist_ok=True)
         _trust_what_fits(manifest, partial=partial, journal=journal, say=say)
         check_volume(destination.parent, still_to_come=space_needed(manifest.files, directory=partial))
@@ -128,6 +134,7 @@ def _bring(
             stall_seconds=order.stall_seconds,
             say=say,
             check=claim.check,
+            part_size=parts.PART,
         )
         # Indexes first: a missing shard is known before the shards that are there were downloaded.
         indexes = [entry for entry in manifest.files if is_index(entry.path)]
@@ -141,6 +148,11 @@ def _bring(
         claim.check()
         _publish(manifest, partial=partial, destination=destination)
         write_ready(destination, manifest=manifest, digests=digests, warnings=warnings)
+    except BaseException:
+        # A pod that is told to stop may go on at another node, which has only what is on the disk.
+        with suppress(OSError):
+            sync_group(journal, partial)
+        raise
     finally:
         journal.close()
     journal_file.unlink(missing_ok=True)
@@ -148,7 +160,12 @@ def _bring(
 
 
 def _take_back(
-    destination: Path, *, manifest: Manifest, partial: Path, journal: Journal, say: Callable[[str], None]
+    destination: Path,
+    *,
+    partial: Path,
+    journal: Journal,
+    damaged: frozenset[str],
+    say: Callable[[str], None],
 ) -> None:
     """Make a destination that is not ready, or no longer as it was verified, into a partial one again.
 
@@ -167,7 +184,9 @@ def _take_back(
     ready = read_ready(destination)
     say(f"{destination} is not as it was verified: checking its files again")
     for file in ready.files if ready else []:
-        if journal.verified(file.path) is None:
+        if file.path in damaged:
+            journal.forget(file.path)
+        elif journal.verified(file.path) is None:
             journal.file_verified(file.path, sha256=file.sha256, mtime_ns=file.mtime_ns)
     remove_ready(destination)
     destination.rename(partial)
@@ -214,17 +233,27 @@ def _trust_what_fits(
 
 def _publish(manifest: Manifest, *, partial: Path, destination: Path) -> None:
     """Sync names and contents, then rename into place."""
-    for entry in manifest.files:
-        handle = os.open(partial / entry.path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    sync_files(partial, (entry.path for entry in manifest.files))
     for root, _, _ in os.walk(partial, topdown=False):
         Path(root).chmod(0o755)
         sync_directory(Path(root))
     partial.rename(destination)
     sync_directory(destination.parent)
+
+
+def _kept_result(order: FetchOrder, *, ready: Ready, started: float) -> FetchResult:
+    return FetchResult(
+        destination=order.destination,
+        source=order.source,
+        manifest_digest=ready.manifest_digest,
+        files=len(ready.files),
+        bytes_total=ready.bytes_total,
+        bytes_fetched=0,
+        bytes_reused=ready.bytes_total,
+        seconds=round(time.monotonic() - started, 3),
+        verified=ready.verified,
+        warnings=ready.warnings,
+    )
 
 
 def _size_warning(order: FetchOrder, *, manifest: Manifest) -> list[str]:

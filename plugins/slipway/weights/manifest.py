@@ -29,6 +29,8 @@ class FileEntry:
     Attributes:
         path: relative, with ``/``; checked by ``check_path``.
         sha256: lower-case hex as the source states it, or None where it states none.
+        crc64nvme: the same for the checksum that S3 keeps of an object whatever its parts were. It finds every
+            accident, not an attack, so it counts only where there is no sha256.
         etag: identifies this version of the object: a range is only taken from the same one.
     """
 
@@ -36,14 +38,22 @@ class FileEntry:
     size: int
     sha256: str | None = None
     etag: str | None = None
+    crc64nvme: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """The strongest statement of the source about the file's bytes."""
+        if self.sha256:
+            return f"sha256:{self.sha256}"
+        return f"crc64nvme:{self.crc64nvme}" if self.crc64nvme else f"etag:{self.etag}"
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """All files of a source, sorted by name.
 
-    The digest covers what the bytes are (name, size, and sha256 or else the version's ETag), not where they
-    came from: the same files from a mirror have the same digest where both state sha256.
+    The digest covers what the bytes are (name, size, and sha256, or else CRC64NVME, or else the version's ETag), not
+    where they came from: the same files from a mirror have the same digest where both state sha256.
     """
 
     source: str
@@ -52,10 +62,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         files = tuple(sorted(self.files, key=lambda entry: entry.path))
-        rows = [
-            [entry.path, entry.size, f"sha256:{entry.sha256}" if entry.sha256 else f"etag:{entry.etag}"]
-            for entry in files
-        ]
+        rows = [[entry.path, entry.size, entry.identity] for entry in files]
         text = json.dumps(rows, ensure_ascii=True, separators=(",", ":"))
         object.__setattr__(self, "files", files)
         object.__setattr__(self, "digest", hashlib.sha256(text.encode()).hexdigest())
@@ -68,12 +75,23 @@ class Manifest:
     @property
     def verified_by(self) -> str:
         """What the source lets us check the files against, in words that claim no more than is true."""
-        stated = sum(1 for entry in self.files if entry.sha256)
-        if stated == len(self.files):
+        by_sha256 = sum(1 for entry in self.files if entry.sha256)
+        by_crc = sum(1 for entry in self.files if entry.crc64nvme and not entry.sha256)
+        count = len(self.files)
+        if by_sha256 == count:
             return "sha256"
-        if not stated:
+        if by_crc == count:
+            return "CRC64NVME"
+        if not by_sha256 + by_crc:
             return "sha256 of our own read; the source gives only sizes"
-        return f"sha256 for {stated} of {len(self.files)} files; the source gives only sizes for the others"
+        kinds = [
+            f"{kind} for {some} of {count} files"
+            for kind, some in (("sha256", by_sha256), ("CRC64NVME", by_crc))
+            if some
+        ]
+        if by_sha256 + by_crc < count:
+            kinds.append("the source gives only sizes for the others")
+        return "; ".join(kinds)
 
 
 def make_manifest(*, source: str, files: Iterable[FileEntry]) -> Manifest:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 from slipway.weights.space import human_bytes
+
+_CLEAR = "\r\x1b[2K"
 
 
 class Progress:
@@ -14,13 +18,17 @@ class Progress:
 
     Args:
         total: the size of all files.
-        say: takes one line; a pod prints it, a terminal may draw a bar.
+        say: takes one line; a pod prints it.
         every: seconds between two lines.
+        bar: draw a bar on standard error instead, over and over on one line.
     """
 
-    def __init__(self, *, total: int, say: Callable[[str], None], every: float = 5.0) -> None:
+    def __init__(
+        self, *, total: int, say: Callable[[str], None], every: float = 5.0, bar: bool = False
+    ) -> None:
         self._lock = threading.Lock()
-        self._say, self._every = say, every
+        self._bar = bar
+        self._say, self._every = say, 0.5 if bar else every
         self.total = total
         self.fetched = 0
         self.reused = 0
@@ -58,6 +66,34 @@ class Progress:
             eta = "verifying"
         self._told, self._told_bytes = now, fetched
         share = 100 * there / self.total if self.total else 100.0
-        self._say(
+        line = (
             f"{share:5.1f} %  {human_bytes(there)} of {human_bytes(self.total)}, {human_bytes(rate)}/s, {eta}"
         )
+        if self._bar:
+            self._draw(line, share=share)
+        else:
+            self._say(line)
+
+    def say(self, line: str) -> None:
+        """Say something in between, on a line of its own."""
+        self.close()
+        self._say(line)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar:
+            sys.stderr.write(_CLEAR)
+            sys.stderr.flush()
+
+    def _draw(self, line: str, *, share: float) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        blocks = max(0, min(30, width - len(line) - 3))
+        full = int(blocks * min(share, 100.0) / 100)
+        drawn = f"[{'#' * full}{'-' * (blocks - full)}] {line}" if blocks > 4 else line
+        sys.stderr.write(_CLEAR + drawn[:width])
+        sys.stderr.flush()
+
+
+def on_terminal() -> bool:
+    """Whether a person is watching."""
+    return sys.stderr.isatty() and sys.stdout.isatty()

@@ -23,6 +23,7 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 from slipway.releases.database import Database
 from slipway.releases.records import Release
 from slipway.releases.store import History
+from slipway.releases.tables import Table
 
 
 def _programs() -> Path | None:
@@ -105,8 +106,9 @@ def history(request: pytest.FixtureRequest, tmp_path: Path) -> History:
         path = shutil.copy(request.getfixturevalue("sqlite_history"), tmp_path / "history.db")
         return History(Database(make_url(f"sqlite:///{path}")))
     database: Database = request.getfixturevalue("postgresql_history")
+    tables = ", ".join(table.name for table in Table.metadata.sorted_tables)
     with database.writing() as session:
-        session.execute(text("TRUNCATE releases, probes, benchmarks, findings RESTART IDENTITY"))
+        session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
     return History(database)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import multiprocessing
 import os
 import stat
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -95,6 +98,32 @@ def test_migrations_make_the_tables_that_the_code_has(database_url: str) -> None
         assert context.get_current_revision() == HEAD
 
 
+def test_an_older_history_keeps_its_releases_and_their_results(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway.releases.database.HEAD", "0001")
+    database = Database(named_url())
+    now = datetime.now(UTC)
+    values = pending_values(created_at=now, status="pending", number=1, plan_digest="0" * 64)
+    columns = {
+        key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in values.items()
+    }
+    names, marks = ", ".join(columns), ", ".join(f":{key}" for key in columns)
+    with database.writing() as session:
+        columns["objects"] = gzip.compress(columns["objects"])
+        session.execute(text(f"INSERT INTO releases ({names}) VALUES ({marks})"), columns)
+        probe = "release_id, through, answer, result, created_at) VALUES (1, 'release', '', '{}', :now)"
+        session.execute(text(f"INSERT INTO probes ({probe}"), {"now": now})
+    monkeypatch.undo()
+    monkeypatch.setenv("SLIPWAY_DATABASE_URL", database_url)
+
+    history = History.open()
+
+    [release] = history.list()
+    assert (release.number, release.rollback_of, release.evidence) == (1, None, None)
+    assert len(history.probes(release.id)) == 1
+
+
 def test_head_is_the_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(slipway.releases.__file__).parent / "migrations"))
@@ -119,7 +148,7 @@ def test_tables_of_a_newer_slipway_are_left_alone(database_url: str) -> None:
     database = Database(named_url())
     with database.writing() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(ReleaseError, match=r"another Slipway \(revision 9999, this Slipway knows 0001\)"):
+    with pytest.raises(ReleaseError, match=rf"another Slipway \(revision 9999, this Slipway knows {HEAD}\)"):
         History.open()
 
 

@@ -14,14 +14,25 @@ from slipway.errors import UsageError
 from slipway.weights.orders import FetchOrder
 from slipway.weights.sources.base import Source, TransientError
 
-__all__ = ["Source", "TransientError", "open_source"]
+__all__ = ["Source", "TransientError", "most_streams", "open_source"]
+
+_FEW = 8
+"""Streams that fill a disk or a file server: there is no limit for each connection that more would get around."""
+
+
+def most_streams(source: str) -> int:
+    """How many ranges of a source are read at once at most.
+
+    libnfs holds three blocks for each connection, so many of them would not fit into a download pod's memory.
+    """
+    return _FEW if urlsplit(source).scheme in {"nfs", "pvc"} else 64
 
 
 def open_source(order: FetchOrder) -> Source:
     """Make the adapter for an order's source; nothing is contacted yet.
 
     Raises:
-        UsageError: a source of a kind that is unknown, or known and not built yet.
+        UsageError: a source of a kind that is unknown, or one that says too little.
     """
     parts = urlsplit(order.source)
     if parts.username or parts.password:
@@ -42,14 +53,17 @@ def open_source(order: FetchOrder) -> Source:
         from slipway.weights.sources.https import HttpsSource
 
         return HttpsSource(order)
-    if parts.scheme in {"nfs", "pvc"}:
-        raise UsageError(
-            f"sources of the kind {parts.scheme}:// are not built yet",
-            about=order.source,
-            remedy="copy the model to S3, or serve it over https with a SHA256SUMS",
-        )
+    if parts.scheme == "nfs":
+        from slipway.weights.sources.nfs import NfsSource
+
+        return NfsSource(order)
+    if parts.scheme == "pvc":
+        from slipway.weights.sources.mounted import MountedSource
+
+        return MountedSource(order)
     raise UsageError(
         "a source of unknown kind",
         about=order.source,
-        remedy="use s3://bucket/prefix, modelscope://org/name?revision=… or https://…",
+        remedy="use s3://bucket/prefix, modelscope://org/name?revision=…, https://…, nfs://server/export/path or "
+        "pvc://claim/path",
     )

@@ -1,19 +1,21 @@
-"""Weights from a web server: a directory with a SHA256SUMS in it.
+"""Weights from a web server: a directory with a list of its files in it.
 
-Plain HTTP has no listing, so the list of digests is also the list of files; without it there would be nothing
-to check against, and such a source is refused.
+Plain HTTP has no listing, so a list is needed: SHA256SUMS, or a JSON list such as the marker of a directory that
+Slipway itself made. A JSON list may leave digests out; such files are only checked by their sizes, and the record
+says so.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, urlsplit
 
 from slipway.errors import UsageError, WeightsError
-from slipway.weights.manifest import SUMS, FileEntry, Manifest, check_path, make_manifest, parse_sums
+from slipway.weights.manifest import READY, SUMS, FileEntry, Manifest, check_path, make_manifest, parse_sums
 from slipway.weights.orders import FetchOrder
+from slipway.weights.sources.credentials import ca_bundle, credential
+from slipway.weights.sources.listing import MANIFESTS, ListedFile, parse_manifest
 from slipway.weights.sources.web import Web
 
 TOKEN = "SLIPWAY_HTTPS_TOKEN"  # noqa: S105 - a variable's name
@@ -21,7 +23,7 @@ TOKEN = "SLIPWAY_HTTPS_TOKEN"  # noqa: S105 - a variable's name
 
 
 class HttpsSource:
-    """The files that ``<url>/SHA256SUMS`` lists."""
+    """The files that a list beside them names."""
 
     def __init__(self, order: FetchOrder) -> None:
         parts = urlsplit(order.source)
@@ -31,42 +33,65 @@ class HttpsSource:
             )
         self._source = order.source
         self._base = order.source.rstrip("/").removesuffix(f"/{SUMS}")
-        token = os.environ.get(TOKEN)
         self._web = Web(
             source=self._base,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers=_headers,
             stall_seconds=order.stall_seconds,
             streams=order.streams,
+            ca_bundle=ca_bundle(),
         )
 
     def manifest(self) -> Manifest:
         """Read the list and ask for each file's size."""
-        text = self._web.text(f"{self._base}/{SUMS}", about=SUMS)
-        if text is None:
-            raise WeightsError(
-                "an https source needs a list of its files",
-                about=f"{self._base}/{SUMS}",
-                why="the server has no such file",
-                remedy="in the model's directory: sha256sum $(find . -type f) > SHA256SUMS",
-            )
-        sums = parse_sums(text, about=f"{self._base}/{SUMS}")
-        if not sums:
-            raise WeightsError("the list of files is empty", about=f"{self._base}/{SUMS}")
-        for path in sums:
+        listed = self._listed()
+        for one in listed:
             # Before it becomes a part of a URL.
-            check_path(path, source=self._source)
+            check_path(one.path, source=self._source)
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="head") as pool:
-            files = list(pool.map(self._entry, sums.items()))
+            files = list(pool.map(self._entry, listed))
         return make_manifest(source=self._source, files=files)
 
     def read(self, entry: FileEntry, *, start: int, stop: int) -> Generator[bytes]:
         """Read a range; see ``Source.read``."""
         return self._web.read(self._url(entry.path), entry, start=start, stop=stop)
 
-    def _entry(self, item: tuple[str, str]) -> FileEntry:
-        path, digest = item
-        size, etag = self._web.head(self._url(path), about=path)
-        return FileEntry(path=path, size=size, sha256=digest, etag=etag)
+    def _listed(self) -> list[ListedFile]:
+        for name in (SUMS, *MANIFESTS):
+            about = f"{self._base}/{name}"
+            text = self._web.text(about, about=name)
+            if text is None:
+                continue
+            if name == SUMS:
+                # A name that nothing can have, READY's, is refused by check_path and not left out.
+                sums = parse_sums(text, about=about)
+                listed = [ListedFile(path=path, sha256=digest) for path, digest in sums.items()]
+            else:
+                listed = parse_manifest(text, about=about)
+            if not listed:
+                raise WeightsError("the list of files is empty", about=about)
+            return listed
+        raise WeightsError(
+            "an https source needs a list of its files",
+            about=f"{self._base}/{SUMS}",
+            why=f"the server has no such file, and no {READY} or {MANIFESTS[-1]}",
+            remedy="in the model's directory: sha256sum $(find . -type f) > SHA256SUMS",
+        )
+
+    def _entry(self, listed: ListedFile) -> FileEntry:
+        size, etag = self._web.head(self._url(listed.path), about=listed.path)
+        if listed.size is not None and listed.size != size:
+            raise WeightsError(
+                "a file has another length than the list says",
+                about=f"{self._source}/{listed.path}",
+                why=f"{size} bytes on the server, {listed.size} in the list",
+                remedy="finish the upload, or write the list again",
+            )
+        return FileEntry(path=listed.path, size=size, sha256=listed.sha256, etag=etag)
 
     def _url(self, path: str) -> str:
         return f"{self._base}/{quote(path)}"
+
+
+def _headers() -> dict[str, str]:
+    token = credential(TOKEN)
+    return {"Authorization": f"Bearer {token}"} if token else {}

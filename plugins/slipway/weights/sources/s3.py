@@ -1,18 +1,23 @@
 """Weights from S3 and what speaks its protocol.
 
 Listing and reading go through boto3 for signing, credentials and their renewal; ranges, retries and
-verification are ours, because boto3's own ranged download accepts a flipped bit (research/download.md,
-finding 3) and does not continue in another process (finding 4).
+verification are ours, because boto3's own ranged download accepts a flipped bit and does not continue in another
+process.
+
+Credentials are those of a mounted Secret, else what boto3's own chain finds: the environment, a shared file, a role
+of the pod (IRSA), the instance's. boto3 renews roles by itself; keys that a server calls expired are read again.
 """
 
 # ruff: noqa: TID253 - this module itself is imported only when such a source is used
 from __future__ import annotations
 
 import base64
+import re
+import threading
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -31,6 +36,7 @@ from botocore.exceptions import (
 )
 
 from slipway.errors import UsageError, WeightsError, bounded
+from slipway.weights.digest import find_crc64nvme
 from slipway.weights.manifest import (
     READY,
     SUMS,
@@ -41,12 +47,21 @@ from slipway.weights.manifest import (
     parse_sums,
 )
 from slipway.weights.orders import FetchOrder
-from slipway.weights.sources.base import BLOCK, TransientError, is_transient, parse_retry_after
+from slipway.weights.sources.base import TransientError, is_transient, parse_retry_after
+from slipway.weights.sources.credentials import ca_bundle, credential
+from slipway.weights.wire import Refused, Request
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_KEY_ID, _SECRET_KEY, _SESSION_TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
+_RENEWABLE = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "RequestExpired"}
 _CONNECT_SECONDS = 10
+_PIECE = 128 * 1024  # as for other sources over HTTP (web.py)
+_SIGNED_SECONDS = 3600
+"""A signature is used at once; it holds this long so that clocks may differ."""
+_ERROR_CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
+_ERROR_MESSAGE = re.compile(rb"<Message>([^<]{1,300})</Message>")
 _LONGEST_SUMS = 16 * 1024 * 1024
 
 _DENIED = {
@@ -75,17 +90,19 @@ class S3Source:
             )
         self._prefix = f"{prefix}/"
         self._source = order.source
+        # Filled while listing or by a file's first range; the version stays readable when the object is replaced.
+        self._versions: dict[str, str] = {}
         self._endpoint = order.s3.endpoint_url or f"Amazon S3, {order.s3.region}"
         try:
             self._lister = _client(order, attempts=4)
-            self._reader = _client(order, attempts=1)
+            self._reader = _Reader(order)
         except (BotoCoreError, ValueError) as error:
             raise UsageError(
                 "the S3 settings cannot be used", about=self._endpoint, why=str(error)
             ) from error
 
     def manifest(self) -> Manifest:
-        """List the prefix; digests from SHA256SUMS, else from the objects' full SHA-256 checksums."""
+        """List the prefix; digests from SHA256SUMS, else from the objects' full SHA-256 or CRC64NVME checksums."""
         try:
             found = self._list()
             present = {entry.path: entry for entry in found}
@@ -100,32 +117,33 @@ class S3Source:
             check_sums_complete(sums, present=present, source=self._source)
             unknown = [entry for entry in present.values() if entry.path not in sums]
             with ThreadPoolExecutor(max_workers=8, thread_name_prefix="head") as pool:
-                stated = dict(
-                    zip((entry.path for entry in unknown), pool.map(self._checksum, unknown), strict=True)
-                )
+                present |= {entry.path: entry for entry in pool.map(self._stated, unknown)}
         except (ClientError, BotoCoreError) as error:
             raise self._explain(error) from error
         return make_manifest(
             source=self._source,
-            files=(
-                replace(entry, sha256=sums.get(entry.path) or stated.get(entry.path))
-                for entry in present.values()
-            ),
+            files=(replace(entry, sha256=sums.get(entry.path) or entry.sha256) for entry in present.values()),
         )
 
     def read(self, entry: FileEntry, *, start: int, stop: int) -> Generator[bytes]:
         """Read a range of the very version that was listed (If-Match)."""
         key = self._prefix + entry.path
-        match: dict[str, Any] = {"IfMatch": entry.etag} if entry.etag else {}
+        wanted: dict[str, Any] = {"IfMatch": entry.etag} if entry.etag else {}
+        if version := self._versions.get(entry.path):
+            wanted["VersionId"] = version
+        client = self._reader.client
         try:
-            answer = self._reader.get_object(
-                Bucket=self._bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **match
+            answer = client.get_object(
+                Bucket=self._bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **wanted
             )
         except ClientError as error:
+            if _code(error) in _RENEWABLE and self._reader.renew(client):
+                raise TransientError(f"{_code(error)}; the keys were renewed meanwhile") from error
             raise self._read_failure(error, entry=entry) from error
         except BotoCoreError as error:
             raise self._connection_failure(error) from error
         body = answer["Body"]
+        self._note_version(entry.path, answer.get("VersionId"))
         try:
             got = answer.get("ContentRange", "")
             whole = start == 0 and stop == entry.size
@@ -133,12 +151,51 @@ class S3Source:
                 raise TransientError(
                     f"the server answered with the range {got or 'whole file'!r}, not what was asked"
                 )
-            while piece := body.read(BLOCK):
+            while piece := body.read(_PIECE):
                 yield piece
         except (BotoCoreError, OSError) as error:
             raise self._connection_failure(error) from error
         finally:
             body.close()
+
+    def request(self, entry: FileEntry, *, start: int, stop: int) -> Request:
+        """Sign the request for a range, for the engine to send; see ``read``."""
+        client = self._reader.client
+        wanted: dict[str, Any] = {"Range": f"bytes={start}-{stop - 1}"}
+        headers = {"Range": wanted["Range"]}
+        if entry.etag:
+            wanted["IfMatch"] = headers["If-Match"] = entry.etag
+        if version := self._versions.get(entry.path):
+            wanted["VersionId"] = version
+        try:
+            url = client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self._bucket, "Key": self._prefix + entry.path, **wanted},
+                ExpiresIn=_SIGNED_SECONDS,
+            )
+        except BotoCoreError as error:
+            raise self._connection_failure(error) from error
+        return Request(url=url, headers=headers, ca_bundle=ca_bundle(), signed_by=client)
+
+    def answered(self, entry: FileEntry, headers: Mapping[str, str]) -> None:
+        """Note the version that a range came from: it stays readable when the object is replaced."""
+        self._note_version(entry.path, headers.get("x-amz-version-id"))
+
+    def refused(self, entry: FileEntry, request: Request, answer: Refused) -> Exception:
+        """Say what an answer to a request of ours means that is not the range."""
+        found = _ERROR_CODE.search(answer.body)
+        code = found[1].decode("utf-8", "replace") if found else str(answer.status)
+        message = _ERROR_MESSAGE.search(answer.body)
+        error = ClientError(
+            {
+                "Error": {"Code": code, "Message": message[1].decode("utf-8", "replace") if message else ""},
+                "ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": dict(answer.headers)},  # type: ignore[typeddict-item]
+            },
+            "GetObject",
+        )
+        if code in _RENEWABLE and self._reader.renew(cast("S3Client", request.signed_by)):
+            return TransientError(f"{code}; the keys were renewed meanwhile")
+        return self._read_failure(error, entry=entry)
 
     def _list(self) -> list[FileEntry]:
         entries: list[FileEntry] = []
@@ -163,16 +220,22 @@ class S3Source:
         body = self._lister.get_object(Bucket=self._bucket, Key=self._prefix + SUMS)["Body"].read()
         return parse_sums(body.decode("utf-8", "replace"), about=about)
 
-    def _checksum(self, entry: FileEntry) -> str | None:
+    def _stated(self, entry: FileEntry) -> FileEntry:
+        """Add what the server states of an object's bytes: its sha256, else its CRC64NVME."""
         head = self._lister.head_object(
             Bucket=self._bucket, Key=self._prefix + entry.path, ChecksumMode="ENABLED"
         )
-        encoded = head.get("ChecksumSHA256")
+        self._note_version(entry.path, head.get("VersionId") if head.get("ETag") == entry.etag else None)
         # Of a multipart upload SHA-256 is a checksum of checksums ('…-3'): no digest of the file.
-        if not encoded or "-" in encoded or head.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
-            return None
-        digest = base64.b64decode(encoded).hex()
-        return digest if len(digest) == 64 else None
+        whole = head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+        sha256 = _hex_of(head.get("ChecksumSHA256"), length=32) if whole else None
+        crc = _hex_of(head.get("ChecksumCRC64NVME"), length=8) if whole and find_crc64nvme() else None
+        return replace(entry, sha256=sha256, crc64nvme=crc)
+
+    def _note_version(self, path: str, version: str | None) -> None:
+        # What was there before a bucket had versions has the version 'null', which an overwrite replaces.
+        if version and version != "null":
+            self._versions.setdefault(path, version)
 
     def _read_failure(self, error: ClientError, *, entry: FileEntry) -> Exception:
         status, code = _status(error), _code(error)
@@ -241,12 +304,50 @@ class S3Source:
         return WeightsError("S3 failed", about=about, why=bounded(f"{type(error).__name__}: {error}"))
 
 
+class _Reader:
+    """The client that reads, made anew when its keys have expired and others are there."""
+
+    def __init__(self, order: FetchOrder) -> None:
+        self._order, self._lock = order, threading.Lock()
+        self._keys = _keys()
+        self.client = _client(order, attempts=1)
+
+    def renew(self, refused: S3Client) -> bool:
+        """Read the keys again; returns whether a request with the refused client is worth another try."""
+        with self._lock:
+            if self.client is not refused:
+                return True
+            keys = _keys()
+            if keys == self._keys:
+                return False
+            self._keys, self.client = keys, _client(self._order, attempts=1)
+            return True
+
+
+def _keys() -> tuple[str | None, ...]:
+    """The keys that boto3 would find now; reading a role's renews it when it is due."""
+    if credential(_KEY_ID):
+        return tuple(credential(name) for name in (_KEY_ID, _SECRET_KEY, _SESSION_TOKEN))
+    found = boto3.session.Session().get_credentials()
+    if found is None:
+        return ()
+    frozen = found.get_frozen_credentials()
+    return (frozen.access_key, frozen.secret_key, frozen.token)
+
+
 def _client(order: FetchOrder, *, attempts: int) -> S3Client:
+    # Without a key id of ours all three stay None, and boto3 asks its own chain.
+    key_id = credential(_KEY_ID)
     return boto3.session.Session().client(
         "s3",
         endpoint_url=order.s3.endpoint_url,
         region_name=order.s3.region,
+        verify=ca_bundle(),
+        aws_access_key_id=key_id,
+        aws_secret_access_key=credential(_SECRET_KEY) if key_id else None,
+        aws_session_token=credential(_SESSION_TOKEN) if key_id else None,
         config=Config(
+            signature_version="s3v4",
             connect_timeout=_CONNECT_SECONDS,
             read_timeout=order.stall_seconds,
             max_pool_connections=order.streams + 8,
@@ -256,6 +357,13 @@ def _client(order: FetchOrder, *, attempts: int) -> S3Client:
             response_checksum_validation="when_required",
         ),
     )
+
+
+def _hex_of(encoded: str | None, *, length: int) -> str | None:
+    if not encoded or "-" in encoded:
+        return None
+    data = base64.b64decode(encoded)
+    return data.hex() if len(data) == length else None
 
 
 def _code(error: ClientError) -> str:

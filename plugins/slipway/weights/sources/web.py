@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from urllib.parse import urlsplit
 
 import urllib3
 
 from slipway.errors import WeightsError, bounded
 from slipway.weights.manifest import FileEntry
-from slipway.weights.sources.base import BLOCK, TransientError, is_transient, parse_retry_after
+from slipway.weights.sources.base import TransientError, is_transient, parse_retry_after
 
 _CONNECT_SECONDS = 10
+_PIECE = 128 * 1024
+"""Bytes in one piece: urllib3 keeps each twice for a moment, and there may be as many moments as streams."""
+
 _LONGEST_TEXT = 16 * 1024 * 1024
 
 
@@ -22,15 +25,23 @@ class Web:
     the host changes, so a token never reaches the store.
 
     Args:
-        headers: sent with every request; may hold a token, which therefore never appears in an error.
+        headers: gives what is sent with a request; asked for each one, since a token may be renewed meanwhile. May
+            hold a token, which therefore never appears in an error.
+        ca_bundle: a file of certificates to trust; None for the system's.
     """
 
     def __init__(
-        self, *, source: str, headers: Mapping[str, str], stall_seconds: float, streams: int
+        self,
+        *,
+        source: str,
+        headers: Callable[[], Mapping[str, str]],
+        stall_seconds: float,
+        streams: int,
+        ca_bundle: str | None = None,
     ) -> None:
-        self._source = source
-        self._headers = {**headers, "Accept-Encoding": "identity"}
+        self._source, self._given = source, headers
         self._pool = urllib3.PoolManager(
+            ca_certs=ca_bundle,
             maxsize=streams + 2,
             retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5),
             timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=stall_seconds),
@@ -38,7 +49,7 @@ class Web:
 
     def read(self, url: str, entry: FileEntry, *, start: int, stop: int) -> Generator[bytes]:
         """Yield a range of a file; see ``Source.read``."""
-        headers = {**self._headers, "Range": f"bytes={start}-{stop - 1}"}
+        headers = {**self._headers(), "Range": f"bytes={start}-{stop - 1}"}
         if entry.etag and not entry.etag.startswith("W/"):
             headers["If-Match"] = entry.etag
         with_body = self._open("GET", url, headers=headers, about=entry.path)
@@ -56,7 +67,7 @@ class Web:
                 f"bytes {start}-{stop - 1}/*",
             }:
                 raise TransientError(f"the server answered with the range {got!r}, not what was asked")
-            while piece := with_body.read(BLOCK):
+            while piece := with_body.read(_PIECE):
                 yield piece
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TransientError(bounded(f"{type(error).__name__}: {error}", limit=160)) from error
@@ -66,7 +77,7 @@ class Web:
     def text(self, url: str, *, about: str) -> str | None:
         """Read a small text file; None when the server has none of that name."""
         try:
-            answer = self._open("GET", url, headers=self._headers, about=about)
+            answer = self._open("GET", url, headers=self._headers(), about=about)
         except FileNotFoundError:
             return None
         except TransientError as error:
@@ -82,10 +93,10 @@ class Web:
     def head(self, url: str, *, about: str) -> tuple[int, str | None]:
         """Ask for a file's size and ETag."""
         try:
-            answer = self._open("HEAD", url, headers=self._headers, about=about)
+            answer = self._open("HEAD", url, headers=self._headers(), about=about)
         except FileNotFoundError as error:
             raise WeightsError(
-                "the source lacks a file that its SHA256SUMS lists",
+                "the source lacks a file that its list names",
                 about=f"{self._source}/{about}",
                 why=str(error),
             ) from error
@@ -96,6 +107,9 @@ class Web:
         if not length.isdigit():
             raise WeightsError("the server does not say how long a file is", about=f"{self._source}/{about}")
         return int(length), answer.headers.get("ETag")
+
+    def _headers(self) -> dict[str, str]:
+        return {**self._given(), "Accept-Encoding": "identity"}
 
     def _open(
         self, method: str, url: str, *, headers: Mapping[str, str], about: str

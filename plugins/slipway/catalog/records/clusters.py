@@ -1,0 +1,248 @@
+"""Clusters: one Kubernetes API each, what it offers to endpoints, and what it consists of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slipway.catalog.records.accelerators import AcceleratorChange
+from slipway.catalog.records.fields import (
+    AccessMode,
+    Annotations,
+    HostName,
+    HttpPath,
+    ImagePrefix,
+    KubernetesObject,
+    Labels,
+    Name,
+    Namespace,
+    ObjectName,
+    Origin,
+    PodSecurity,
+    Port,
+    PositiveQuantity,
+    Record,
+    Text,
+    Version,
+)
+
+
+class Storage(Record):
+    """Where a cluster keeps weights.
+
+    Attributes:
+        read_rate: bytes a second that a serving pod reads from it, as a quantity; the budget for a start is
+            computed from it and the model's size, so the lowest rate that was measured belongs here.
+    """
+
+    storage_class: ObjectName
+    access_mode: AccessMode = "ReadWriteMany"
+    read_rate: PositiveQuantity = "100Mi"
+
+
+class ObjectStore(Record):
+    """The S3 service that a cluster's pods fetch from.
+
+    Attributes:
+        endpoint: its URL as pods reach it; None for AWS itself.
+        secret: the Secret in the endpoint's namespace with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+    """
+
+    endpoint: Text | None = None
+    region: Text = "us-east-1"
+    addressing: Literal["path", "virtual"] = "path"
+    secret: ObjectName
+
+
+class OssStore(Record):
+    """Alibaba Cloud's object storage, for Fluid data sets and static volumes.
+
+    Attributes:
+        endpoint: such as ``oss-cn-hangzhou-internal.aliyuncs.com``.
+        secret: the Secret in the endpoint's namespace with the keys ``akId`` and ``akSecret``.
+    """
+
+    endpoint: HostName
+    secret: ObjectName = "oss-secret"  # noqa: S105 - the name of a Secret
+
+
+class Listener(Record):
+    """One listener of a Gateway.
+
+    Attributes:
+        certificate: the Secret with the certificate; None for plain HTTP.
+        certificate_namespace: where that Secret is, when not beside the Gateway; it then gets a ReferenceGrant.
+    """
+
+    name: Name
+    port: Port
+    host: HostName | None = None
+    certificate: ObjectName | None = None
+    certificate_namespace: Namespace | None = None
+
+
+class Gateway(Record):
+    """The Gateway that an endpoint's HTTPRoute hangs on.
+
+    Attributes:
+        gateway_class: the GatewayClass; with ``listeners`` it makes the Gateway part of what Slipway prepares.
+        section: the listener that routes attach to; None for every one.
+        listeners: empty when somebody else made the Gateway.
+    """
+
+    name: ObjectName
+    namespace: Namespace
+    section: Name | None = None
+    gateway_class: ObjectName | None = None
+    listeners: list[Listener] = []
+
+
+class IngressClass(Record):
+    """The ingress controller of a cluster; ``annotations`` go onto every Ingress."""
+
+    ingress_class: ObjectName = "nginx"
+    annotations: Annotations = {}
+    tls_secret: ObjectName | None = None
+
+
+class LoadBalancers(Record):
+    """What makes a cluster give a LoadBalancer Service an address, outside and inside its own network."""
+
+    load_balancer_class: Text | None = None
+    annotations: Annotations = {}
+    public_annotations: Annotations = {}
+    private_annotations: Annotations = {}
+
+
+class Monitoring(Record):
+    """How a cluster collects metrics.
+
+    Attributes:
+        prometheus: the URL that KEDA asks; None without KEDA.
+        service_monitor_labels: what its Prometheus selects ServiceMonitors by.
+        metrics_adapter: whether pods' Prometheus metrics reach the HorizontalPodAutoscaler (prometheus-adapter).
+    """
+
+    prometheus: Text | None = None
+    service_monitor_labels: Labels = {}
+    metrics_adapter: bool = False
+
+
+class NamespaceSetup(Record):
+    """A namespace that belongs to the cluster's set-up."""
+
+    name: Namespace
+    pod_security: PodSecurity = "restricted"
+    labels: Labels = {}
+
+
+class AddressPool(Record):
+    """A MetalLB pool of addresses, announced in the local network."""
+
+    name: ObjectName
+    addresses: list[Annotated[str, Field(pattern=r"^[0-9a-fA-F.:/-]{2,80}$")]] = Field(min_length=1)
+    automatic: bool = True
+
+
+class NfsExport(Record):
+    """An NFS export that csi-driver-nfs makes volumes on, as a storage class."""
+
+    storage_class: ObjectName
+    server: HostName
+    share: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$", max_length=1024)]
+    default: bool = False
+
+
+class Chart(Record):
+    """A Helm release of the cluster's set-up.
+
+    Attributes:
+        chart: an OCI reference, or ``repository/chart`` with ``repository`` set.
+        values: what is different from the chart's own values.
+    """
+
+    name: ObjectName
+    namespace: Namespace
+    chart: Text
+    repository: Text | None = None
+    version: Version
+    values: KubernetesObject = {}
+
+
+class Route(Record):
+    """A route of the cluster's own, to a Service that is not an endpoint's (a model gateway, say).
+
+    Attributes:
+        service_namespace: where the Service is, when not beside the route; it then gets a ReferenceGrant there.
+    """
+
+    name: ObjectName
+    namespace: Namespace
+    path: HttpPath = "/v1"
+    host: HostName | None = None
+    service: ObjectName
+    service_namespace: Namespace | None = None
+    port: Port
+    allow_origin: Origin | None = None
+    timeout_seconds: Annotated[int, Field(gt=0, le=86_400)] = 600
+
+
+class Setup(Record):
+    """What a cluster consists of besides endpoints: rendered by ``slipway render --cluster``.
+
+    Attributes:
+        node_labels: labels that nodes need (``gpu: "on"`` for HAMi); which nodes is the person's choice.
+    """
+
+    namespaces: list[NamespaceSetup] = []
+    node_labels: Labels = {}
+    address_pools: list[AddressPool] = []
+    address_pool_namespace: Namespace = "metallb-system"
+    nfs: list[NfsExport] = []
+    charts: list[Chart] = []
+    routes: list[Route] = []
+
+
+class Cluster(Record):
+    """One Kubernetes API and what it offers.
+
+    Attributes:
+        connection: the Airflow connection (type kubernetes) that DAGs use.
+        context: the kubeconfig context that the terminal uses; None for the current one.
+        registry: the prefix of images that this project builds.
+        registry_rewrite: prefixes of images that are pulled from elsewhere here; the longest match counts.
+        repositories: the prefixes from which an override may take an image.
+        image_pull_policy: Never where images are imported into the node instead of pulled.
+        accelerators: those on offer, each with what is otherwise here than in its record (``{}`` for nothing).
+        pod_security: the level that the namespaces of endpoints enforce; a namespace of its own level is in
+            ``setup.namespaces``.
+    """
+
+    name: Name
+    display_name: dict[str, Text] = {}
+    connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,250}$")]
+    context: Text | None = None
+    registry: ImagePrefix
+    registry_rewrite: dict[ImagePrefix, ImagePrefix] = {}
+    repositories: list[ImagePrefix] = []
+    image_pull_policy: Literal["Never", "IfNotPresent", "Always"] = "IfNotPresent"
+    image_pull_secrets: list[ObjectName] = []
+    storage: Storage
+    object_store: ObjectStore | None = None
+    oss: OssStore | None = None
+    accelerators: dict[Name, AcceleratorChange] = Field(min_length=1)
+    pod_security: PodSecurity = "restricted"
+    pod_labels: Labels = {}
+    pod_annotations: Annotations = {}
+    gateway: Gateway | None = None
+    ingress: IngressClass | None = None
+    load_balancers: LoadBalancers | None = None
+    monitoring: Monitoring | None = None
+    setup: Setup = Setup()
+
+    def level_of(self, namespace: str) -> PodSecurity:
+        """The Pod Security level that a namespace of this cluster enforces."""
+        return next(
+            (one.pod_security for one in self.setup.namespaces if one.name == namespace), self.pod_security
+        )

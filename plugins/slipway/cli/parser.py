@@ -1,0 +1,133 @@
+"""The commands and their arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from slipway.catalog.records import Task
+from slipway.cli import hydra, live, records, runs
+from slipway.hydra.exporting import NAMESPACE
+
+Run = Callable[[argparse.Namespace], int]
+_OVERRIDES = 'JSON, for example {"replicas": 2}'
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of ``slipway``; each command's ``run`` is what carries it out."""
+    parser = argparse.ArgumentParser(prog="slipway", description="Put large language models into service.")
+    parser.add_argument(
+        "--include", type=Path, default=None, help="the include directory; default: the project's"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Run, text: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    _catalog_commands(command)
+    _hydra_commands(command)
+    _cluster_commands(command)
+    _release_commands(command)
+    return parser
+
+
+def _catalog_commands(command: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
+    command("validate", records.validate, "check the whole catalog")
+    added = command("render", records.show, "print the objects of an endpoint or a cluster as YAML")
+    added.add_argument("endpoint", nargs="?")
+    added.add_argument("--overrides", help=_OVERRIDES)
+    added.add_argument("--cluster", metavar="NAME", help="what a cluster needs besides endpoints")
+    added.add_argument(
+        "--values", metavar="CHART", help="with --cluster: the values of one of its Helm charts"
+    )
+    added = command("schemas", records.schemas, "write JSON Schemas of the records, for editors")
+    added.add_argument("directory", type=Path)
+
+
+def _hydra_commands(command: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
+    def from_or_to(verb: str, run: Run, text: str) -> argparse.ArgumentParser:
+        systems = command(verb, run, text).add_subparsers(required=True, metavar="SYSTEM")
+        added: argparse.ArgumentParser = systems.add_parser("hydra", help=text, description=text)
+        return added
+
+    added = from_or_to("import", hydra.import_hydra, "bring runtimes of another system into the catalog")
+    added.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="hydra-runtime-template, deployment_templates"
+    )
+    added.add_argument("--into", type=Path, metavar="DIR", help="default: the catalog's runtimes")
+    added.add_argument("--replace", action="store_true", help="write over files of the same name")
+    added.add_argument("--rename", action="append", default=[], metavar="OLD=NEW")
+    added.add_argument("--task", choices=get_args(Task), default="chat", help="what the runtimes do")
+    added = from_or_to("export", hydra.export_hydra, "print a runtime as another system takes it")
+    added.add_argument("runtime")
+    added.add_argument("--namespace", default=NAMESPACE, help="of its ConfigMap; default: %(default)s")
+    added.add_argument("--registry", help="of images that this project builds")
+    added.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable as text")
+
+
+def _cluster_commands(command: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
+    check = command("check", live.check, "check a cluster, or that an endpoint's cluster can take it")
+    diff = command(
+        "diff",
+        live.diff,
+        "show what a deployment would change on the cluster; exit status 0: nothing, 1: something, 3: cannot be told",
+    )
+    for added in (check, diff):
+        added.add_argument("endpoint", metavar="NAME" if added is check else None)
+        added.add_argument("--overrides", help=_OVERRIDES)
+        added.add_argument("--kubeconfig", type=Path, default=None, help="default: $KUBECONFIG")
+    check.add_argument(
+        "--active",
+        action="store_true",
+        help="also try it out: pods that write to a volume, resolve names, reach registry and sources",
+    )
+    check.add_argument("--output", choices=("table", "json"), default="table")
+
+
+def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
+    added = command("fetch", runs.fetch, "bring weights into a directory, verified")
+    added.add_argument("source", help="s3://bucket/prefix, modelscope://org/name, https://…")
+    added.add_argument("directory", type=Path)
+    added.add_argument(
+        "--verify", choices=("marker", "full"), default="marker", help="full: read all files again"
+    )
+    added.add_argument("--revision")
+    added.add_argument("--endpoint-url", help="of an S3 service other than AWS")
+    for name, dag, text in (
+        ("deploy", "deploy_endpoint", "deploy an endpoint through Airflow and follow the run"),
+        ("redeploy", "redeploy_endpoint", "deploy again what the last good release deployed"),
+    ):
+        added = command(name, runs.deploy, text)
+        added.set_defaults(dag=dag)
+        _of_a_run(added)
+        added.add_argument("--overrides", help=_OVERRIDES)
+        added.add_argument(
+            "--restart", action="store_true", help="start the pods anew also if nothing changes"
+        )
+    added = command("rollback", runs.rollback, "go back to a release that was good")
+    _of_a_run(added)
+    added.add_argument("--to", type=int, metavar="N", help="default: the one before the one that serves")
+    added.add_argument("--dry-run", action="store_true", help="only say what is different")
+    added = command("scale", runs.scale, "set the number of an endpoint's replicas; 0 stops it")
+    _of_a_run(added)
+    added.add_argument("replicas", type=int)
+    added = command("remove", runs.remove, "remove an endpoint from its cluster")
+    _of_a_run(added)
+    added.add_argument("--confirm", required=True, metavar="ENDPOINT", help="the endpoint's name again")
+    added.add_argument("--weights", action="store_true", help="also delete the volume with the weights")
+    added = command("history", runs.history, "list an endpoint's releases")
+    added.add_argument("endpoint")
+    added.add_argument("--limit", type=int, default=20)
+    added.add_argument("--rebuild", action="store_true", help="restore them from the cluster first")
+    added.add_argument("--kubeconfig", type=Path, default=None, help="for --rebuild; default: $KUBECONFIG")
+
+
+def _of_a_run(command: argparse.ArgumentParser) -> None:
+    """What every command takes that triggers a DAG for an endpoint."""
+    command.add_argument("endpoint")
+    command.add_argument("--reason", default="")
+    command.add_argument("--key", help="idempotency key: the same key twice makes one run")

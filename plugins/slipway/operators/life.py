@@ -1,0 +1,173 @@
+"""The jobs of an endpoint's life after its deployment, as functions that DAG files call."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, CronTriggerTimetable, Param, chain
+
+from slipway.catalog.read import read_catalog
+from slipway.operators.deploy_steps import ApplyOperator, CheckOperator, PublishOperator, WaitOperator
+from slipway.operators.deployment import RECORD_RETRIES, RETRIES
+from slipway.operators.lock import LockOperator
+from slipway.operators.pod_steps import ProbeOperator
+from slipway.operators.reconcile import FindGoneOperator, ReconcileOperator
+from slipway.operators.record import RecordOperator
+from slipway.operators.remove import BeginRemoveOperator, FinishRemoveOperator, RemoveOperator
+from slipway.operators.rollback import RollbackOperator
+from slipway.operators.scale import BeginScaleOperator, FinishScaleOperator, ScaleOperator
+from slipway.operators.watching import ChooseClustersOperator, ProbeClusterOperator
+
+
+def rollback_dag(*, dag_id: str, doc_md: str) -> DAG:
+    """Build ``rollback_endpoint``: the steps of a deployment for bytes that are there, without download and measure.
+
+    It must work while the source of the weights is away; they are in the volume.
+    """
+    to = Param(
+        None,
+        type=["null", "integer"],
+        minimum=1,
+        title="Release",
+        description_md="The number of the release to go back to; empty for the good one before the one that serves.",
+    )
+    with _job(dag_id, doc_md, {"to": to}) as dag:
+        resolve = RollbackOperator(
+            task_id="resolve",
+            endpoint="{{ params.endpoint }}",
+            to="{{ params.to or '' }}",
+            reason="{{ params.reason or '' }}",
+        )
+        release = resolve.output
+        lock = LockOperator(task_id="lock", release=release)
+        record = RecordOperator(task_id="record", release=release, **RECORD_RETRIES)
+        chain(
+            lock,
+            CheckOperator(task_id="check", release=release),
+            ApplyOperator(task_id="apply", release=release),
+            WaitOperator(task_id="wait", release=release),
+            ProbeOperator(task_id="probe", release=release, through="release"),
+            PublishOperator(task_id="publish", release=release),
+            ProbeOperator(task_id="probe_published", release=release, through="published"),
+            record,
+        )
+        record.as_teardown(setups=lock, on_failure_fail_dagrun=True)
+    return dag
+
+
+def scale_dag(*, dag_id: str, doc_md: str) -> DAG:
+    """Build ``scale_endpoint``."""
+    replicas = Param(
+        1, type="integer", minimum=0, maximum=64, title="Replicas", description_md="0 stops the endpoint."
+    )
+    with _job(dag_id, doc_md, {"replicas": replicas}) as dag:
+        begin = BeginScaleOperator(
+            task_id="begin",
+            endpoint="{{ params.endpoint }}",
+            replicas="{{ params.replicas }}",
+            reason="{{ params.reason or '' }}",
+        )
+        release = begin.output
+        lock = LockOperator(task_id="lock", release=release, finished=True)
+        finish = FinishScaleOperator(task_id="finish", release=release, **RECORD_RETRIES)
+        chain(
+            lock,
+            ScaleOperator(task_id="scale", release=release, finished=True),
+            WaitOperator(task_id="wait", release=release, finished=True),
+            ProbeOperator(task_id="probe_published", release=release, through="published", finished=True),
+            finish,
+        )
+        finish.as_teardown(setups=lock, on_failure_fail_dagrun=True)
+    return dag
+
+
+def remove_dag(*, dag_id: str, doc_md: str) -> DAG:
+    """Build ``remove_endpoint``."""
+    params = {
+        "confirm": Param(
+            "",
+            type="string",
+            title="Confirmation",
+            description_md="Type the endpoint's name: its objects are deleted.",
+        ),
+        "weights": Param(
+            False,
+            type="boolean",
+            title="Weights too",
+            description_md="Also delete the volume with the weights. Refused while another endpoint uses it.",
+        ),
+    }
+    with _job(dag_id, doc_md, params) as dag:
+        begin = BeginRemoveOperator(
+            task_id="begin",
+            endpoint="{{ params.endpoint }}",
+            confirm="{{ params.confirm }}",
+            weights="{{ params.weights }}",
+            reason="{{ params.reason or '' }}",
+        )
+        release = begin.output
+        lock = LockOperator(task_id="lock", release=release, finished=None)
+        finish = FinishRemoveOperator(task_id="finish", release=release, **RECORD_RETRIES)
+        chain(lock, RemoveOperator(task_id="remove", release=release, finished=None), finish)
+        finish.as_teardown(setups=lock, on_failure_fail_dagrun=True)
+    return dag
+
+
+def probe_dag(*, dag_id: str, doc_md: str, schedule: str) -> DAG:
+    """Build ``probe_endpoints``.
+
+    A return that takes an hour must not keep the endpoints from being probed: several runs may be active, and each
+    leaves what another's lock guards alone.
+    """
+    dag = DAG(
+        dag_id=dag_id,
+        doc_md=doc_md,
+        schedule=CronTriggerTimetable(schedule, timezone="UTC"),
+        catchup=False,
+        max_active_runs=16,
+        default_args={**RETRIES, "owner": "slipway"},
+        tags=["slipway", "release"],
+    )
+    with dag:
+        gone = FindGoneOperator(task_id="find_gone")
+        ReconcileOperator.partial(task_id="reconcile", **RECORD_RETRIES).expand(release=gone.output)
+        clusters = ChooseClustersOperator(task_id="clusters")
+        ProbeClusterOperator.partial(
+            task_id="probe",
+            retries=0,
+            execution_timeout=timedelta(minutes=30),
+        ).expand(cluster=clusters.output)
+    return dag
+
+
+def _job(dag_id: str, doc_md: str, params: dict[str, Param]) -> DAG:
+    """A DAG that a person starts for one endpoint. It has no dagrun_timeout, which would skip the teardown."""
+    common: dict[str, Any] = {
+        "endpoint": Param(
+            type="string",
+            minLength=1,
+            maxLength=253,
+            examples=sorted(read_catalog().endpoints),
+            title="Endpoint",
+            description_md="One that was deployed; it need not be in the catalog any more.",
+        ),
+        "reason": Param(
+            "",
+            type=["null", "string"],
+            maxLength=500,
+            title="Reason",
+            description_md="Why, for the history.",
+        ),
+    }
+    return DAG(
+        dag_id=dag_id,
+        doc_md=doc_md,
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=16,
+        params={**common, **params},
+        default_args={**RETRIES, "owner": "slipway"},
+        tags=["slipway", "release"],
+    )

@@ -1,0 +1,163 @@
+"""Probes from a pod without a task of their own: of a release that is returned to, and of everything that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from slipway.cluster.faults import ApiError
+from slipway.cluster.objects import Object, Ref
+from slipway.errors import SlipwayError
+from slipway.manifests.plan import Plan
+from slipway.manifests.render import render_one, service_url
+from slipway.operators.pods import StepPod
+from slipway.pods import parse_result
+
+if TYPE_CHECKING:
+    from slipway.cluster.client import Cluster
+    from slipway.probes.orders import ProbeResult
+
+PROBE_POD_SECONDS = 600
+Through = Literal["release", "published"]
+
+
+def probe_step(plan: Plan, *, release: str, through: Through) -> StepPod:
+    """The pod that asks an endpoint as a client would.
+
+    Args:
+        plan: of the release.
+        release: its label.
+        through: ``release`` for the Service of this release alone, ``published`` for the one that clients use.
+    """
+    label = release if through == "release" else None
+    order = {
+        "base_url": service_url(plan, release=label),
+        "served_name": plan.served_name,
+        "task": plan.server.task,
+        "health_path": _address(plan, plan.server.health_path, plan.server.health_port, label),
+        "metrics_path": _address(plan, plan.server.metrics_path, plan.server.metrics_port, label),
+        "expect_api_key": plan.api_key is not None,
+    }
+    return StepPod(
+        name=f"probe-{through}",
+        module="slipway.probes",
+        order=json.dumps(order),
+        image=plan.tools_image,
+        memory="256Mi",
+        api_key=plan.api_key.model_dump() if plan.api_key else None,
+    )
+
+
+def _address(plan: Plan, path: str | None, port: str, release: str | None) -> str | None:
+    """A path on the serving port, or the whole address on a port of its own."""
+    if path is None or port == "http":
+        return path
+    return f"{service_url(plan, release=release, port=plan.server.ports[port])}{path}"
+
+
+def start_probe(cluster: Cluster, plan: Plan, *, release: str, through: Through, name: str) -> None:
+    """Make the pod; one of that name that is there already is taken for this one."""
+    step = probe_step(plan, release=release, through=through)
+    pod = render_one("step-pod.yaml.j2", plan=plan, step=step)
+    pod["metadata"]["name"] = name
+    pod["spec"]["activeDeadlineSeconds"] = PROBE_POD_SECONDS
+    try:
+        cluster.create(pod)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
+
+
+def take_probe(cluster: Cluster, plan: Plan, *, name: str) -> ProbeResult:
+    """Read the result of a probe's pod and delete the pod.
+
+    Raises:
+        SlipwayError: the error that the pod reported, or what the cluster knows of a pod that reported none.
+    """
+    from slipway.probes.orders import ProbeResult
+
+    pod = cluster.get(api_version="v1", kind="Pod", name=name, namespace=plan.namespace)
+    try:
+        if pod is None:
+            raise SlipwayError("the probe's pod is gone", about=f"Pod {plan.namespace}/{name}")
+        message = termination(pod).get("message")
+        if not message:
+            raise SlipwayError("the probe's pod failed", about=plan.endpoint, why=why_no_result(pod))
+        return parse_result(message, ProbeResult)
+    finally:
+        if pod is not None:
+            delete_probe(cluster, plan, name=name)
+
+
+def delete_probe(cluster: Cluster, plan: Plan, *, name: str) -> None:
+    """Delete a probe's pod, finished or not."""
+    ref = Ref(apiVersion="v1", kind="Pod", namespace=plan.namespace, name=name)
+    cluster.delete(ref, grace_seconds=0)
+
+
+def has_ended(pod: Object | None) -> bool:
+    """Whether a pod has ended, or is not there any more."""
+    return pod is None or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def termination(pod: Object) -> dict[str, Any]:
+    """How the step's container ended; empty when it did not."""
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    states = (status.get("state") or {} for status in statuses if status["name"] == "step")
+    return next((dict(state.get("terminated") or {}) for state in states), {})
+
+
+def why_no_result(pod: Object) -> str:
+    """Say in one line what the cluster knows of a pod that left no result."""
+    status, ended = pod.get("status", {}), termination(pod)
+    if ended:
+        return f"its container ended with exit status {ended.get('exitCode')} ({ended.get('reason') or 'no reason'})"
+    if status.get("reason"):
+        return f"{status['reason']}: {status.get('message') or 'no message'}"
+    for container in status.get("containerStatuses") or []:
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
+            return f"{waiting['reason']}: {waiting.get('message') or 'no message'}"
+    for condition in status.get("conditions") or []:
+        if (condition.get("status"), condition.get("reason")) == ("False", "Unschedulable"):
+            return f"no node takes it: {condition.get('message')}"
+    return f"it stayed in phase {status.get('phase') or 'Unknown'}"
+
+
+class PodEndTrigger(BaseTrigger):
+    """Wait until a pod has ended or is gone; then the worker reads what it left."""
+
+    def __init__(self, *, connection: str, namespace: str, name: str, seconds: float) -> None:
+        super().__init__()
+        self.connection, self.namespace, self.name, self.seconds = connection, namespace, name, seconds
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """What Airflow stores to start the trigger again after a restart."""
+        keys = ("connection", "namespace", "name", "seconds")
+        return f"{type(self).__module__}.{type(self).__name__}", {key: getattr(self, key) for key in keys}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look each second; an API server that is away for a while is asked again."""
+        from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
+        from kubernetes_asyncio.client import ApiException, CoreV1Api
+
+        deadline = time.monotonic() + self.seconds
+        async with AsyncKubernetesHook(conn_id=self.connection).get_conn() as client:
+            while time.monotonic() < deadline:
+                try:
+                    pod = await CoreV1Api(client).read_namespaced_pod(self.name, self.namespace)
+                    if pod.status.phase in ("Succeeded", "Failed"):
+                        break
+                except ApiException as error:
+                    if error.status == 404:
+                        break
+                    self.log.info("asking again: %s", error.reason)
+                except OSError as error:  # aiohttp's connection errors are
+                    self.log.info("asking again: %s", error)
+                await asyncio.sleep(1)
+        yield TriggerEvent({"name": self.name})

@@ -1,0 +1,90 @@
+"""The first step of a rollback: an old release's exact bytes become a new pending release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from slipway.operators.resolve import actor_of, refuse_unknown_conf, refuse_without_fernet_key
+from slipway.operators.steps import lock_holder, one_line_failures, plan_of
+from slipway.releases.records import Release
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class RollbackOperator(BaseOperator):
+    """Write a release that is an old one again: the same objects, images and weights, byte for byte.
+
+    Only the pods that probe it are today's: the plan names the tools image of now, which no object of the release
+    mentions. A retried or cleared step of the same run finds the release that it already wrote.
+
+    Args:
+        endpoint: the endpoint's name.
+        to: the number of the release to go back to; "" or None for the one before that serves.
+        reason: why, for the history.
+    """
+
+    template_fields: Sequence[str] = ("endpoint", "to", "reason")
+
+    def __init__(self, *, endpoint: str, to: Any = None, reason: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.endpoint, self.to, self.reason = endpoint, to, reason
+
+    def execute(self, context: Context) -> dict[str, str | int]:
+        """Write the release; returns the reference that the other steps carry."""
+        with one_line_failures(context):
+            refuse_unknown_conf(context)
+            refuse_without_fernet_key()
+            release = self._resolve(context)
+        self.log.info("%s of %s is pending (%s)", release.title, release.endpoint, release.digest[:12])
+        return {"release": release.id, "digest": release.digest}
+
+    def _resolve(self, context: Context) -> Release:
+        from slipway.releases.difference import difference
+        from slipway.releases.rollback import rollback_target
+        from slipway.releases.store import History
+
+        history, run_id = History.open(), lock_holder(context)
+        known = history.by_run(self.endpoint, run_id)
+        if known is not None:
+            return known
+        serving, target = rollback_target(history, self.endpoint, to=int(self.to) if self.to else None)
+        self.log.info("back to %s of %s", target.title, target.endpoint)
+        for line in difference(serving, target) if serving else []:
+            self.log.info("%s", line)
+        plan = plan_of(target).model_copy(update=todays_tools(target))
+        return history.create_pending(
+            endpoint=target.endpoint,
+            run_id=run_id,
+            cluster=target.cluster,
+            namespace=target.namespace,
+            plan=plan.model_dump(mode="json"),
+            overrides=target.overrides,
+            objects=target.objects,
+            digest=target.digest,
+            label=target.label,
+            images=sorted({plan.server.image, plan.tools_image}),
+            weights_source=target.weights_source,
+            weights_digest=target.weights_digest,
+            rollback_of=target.number,
+            reason=self.reason or f"rollback to {target.title}",
+            actor=actor_of(context),
+        )
+
+
+def todays_tools(release: Release) -> dict[str, str]:
+    """The tools image and the code in it as they are now; the release's own where its cluster is not known any more."""
+    from pathlib import Path
+
+    import slipway
+    from slipway.catalog.read import include_directory, read_catalog
+    from slipway.manifests.planning import Images
+
+    cluster = read_catalog().clusters.get(release.cluster)
+    if cluster is None:
+        return {}
+    images = Images(include_directory(), Path(slipway.__file__).parent)
+    return {"tools_image": images.reference("tools", cluster=cluster), "code_digest": images.code}

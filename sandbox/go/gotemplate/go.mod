@@ -1,0 +1,3 @@
+module slipway/sandbox/gotemplate
+
+go 1.25.0

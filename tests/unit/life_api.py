@@ -1,0 +1,253 @@
+"""What the tests of an endpoint's life need: an API server in memory, a history, and Airflow's context."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.sdk import DAG
+
+from slipway.catalog.read import read_catalog
+from slipway.cluster import lease
+from slipway.cluster.client import Cluster
+from slipway.manifests.overrides import parse_overrides
+from slipway.manifests.planning import make_plan
+from slipway.manifests.render import render
+from slipway.releases.records import Release
+from slipway.releases.store import History
+
+ENDPOINT, NAMESPACE = "qwen3-tiny", "models"
+PROBED = {
+    "steps": [{"name": "health", "seconds": 0.25, "detail": "200"}],
+    "ttft_seconds": 0.125,
+    "answer": "a ramp",
+    "served_names": [ENDPOINT],
+}
+Objects = dict[str, Any]
+
+
+class Api:
+    """Objects as an API server keeps them, enough for what Slipway asks; time moves only when told."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+        self.objects: dict[str, Objects] = {}
+        self.writes: list[str] = []
+        self.down: Callable[[str, str], int | None] = lambda method, path: None
+        self.probe_message: Callable[[Objects], dict[str, Any]] = lambda pod: {"result": PROBED}
+        self.configuration = SimpleNamespace(host="https://cluster.test", verify_ssl=True)
+        self.version = 0
+
+    def cluster(self) -> Cluster:
+        return Cluster(api_client=self, patience=0)
+
+    def later(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def found(self, kind: str, name: str) -> Objects | None:
+        return next((obj for path, obj in self.objects.items() if path.endswith(f"/{kind}/{name}")), None)
+
+    def call_api(self, path: str, method: str, *, query_params: Any = (), body: Any = None, **_: Any) -> Any:
+        query, failure = dict(query_params or ()), self.down(method, path)
+        dry = "dryRun" in query
+        if failure:
+            status, content = failure, _status("ServiceUnavailable", "the server is away")
+        else:
+            status, content = getattr(self, f"_{method.lower()}")(path, body, query, dry)
+        if method != "GET" and not dry and status < 300:
+            self.writes.append(f"{method} {path}")
+        return SimpleNamespace(
+            status=status,
+            data=json.dumps(content).encode(),
+            headers={"Date": format_datetime(self.now, usegmt=True)},
+        )
+
+    def _get(self, path: str, _: Any, query: dict[str, Any], dry: bool) -> tuple[int, Any]:
+        if path in self.objects:
+            return 200, self.objects[path]
+        if path == "/apis/autoscaling/v2":
+            name = {"name": "horizontalpodautoscalers", "kind": "HorizontalPodAutoscaler", "namespaced": True}
+            return 200, {"resources": [name]}
+        if path.startswith("/apis/") and path.count("/") == 3 and "namespaces" not in path:
+            return 404, _status("NotFound", path)
+        if len(path.split("/namespaces/")[-1].split("/")) == 2:
+            wanted = [part.partition("=") for part in query.get("labelSelector", "").split(",") if part]
+            found = [
+                obj
+                for key, obj in self.objects.items()
+                if key.rpartition("/")[0] == path and _matches(obj, wanted)
+            ]
+            return 200, {"items": found, "metadata": {}}
+        return 404, _status("NotFound", path)
+
+    def _post(self, path: str, body: Objects, _: Any, dry: bool) -> tuple[int, Any]:
+        path = f"{path}/{body['metadata'].get('name', 'generated')}"
+        if dry:
+            return 201, body
+        if path in self.objects:
+            return 409, _status("AlreadyExists", path)
+        stored = self._store(path, body)
+        if path.split("/")[-2] == "pods":
+            message = json.dumps(self.probe_message(stored))
+            ended = {"exitCode": 0, "message": message}
+            stored["status"] = {
+                "phase": "Succeeded",
+                "containerStatuses": [{"name": "step", "state": {"terminated": ended}}],
+            }
+        return 201, stored
+
+    def _put(self, path: str, body: Objects, _: Any, dry: bool) -> tuple[int, Any]:
+        if body["metadata"]["resourceVersion"] != self.objects[path]["metadata"]["resourceVersion"]:
+            return 409, _status("Conflict", path)
+        return 200, self._store(path, body)
+
+    def _patch(self, path: str, body: Objects, _: Any, dry: bool) -> tuple[int, Any]:
+        if dry:
+            return 200, body
+        if path.endswith("/scale"):
+            path = path.removesuffix("/scale")
+            self.objects[path]["spec"]["replicas"] = body["spec"]["replicas"]
+            return 200, self.objects[path]
+        return 200, self._store(path, _merged(self.objects.get(path, {}), body))
+
+    def _delete(self, path: str, body: Objects, _: Any, dry: bool) -> tuple[int, Any]:
+        return (200, self.objects.pop(path)) if path in self.objects else (404, _status("NotFound", path))
+
+    def _store(self, path: str, body: Objects) -> Objects:
+        self.version += 1
+        stored: Objects = json.loads(json.dumps(body))
+        known = self.objects.get(path, {}).get("metadata", {})
+        stored["metadata"] |= {
+            "uid": known.get("uid") or str(uuid.uuid4()),
+            "resourceVersion": str(self.version),
+        }
+        self.objects[path] = stored
+        return stored
+
+
+def _status(reason: str, message: str) -> Objects:
+    return {"kind": "Status", "reason": reason, "message": message}
+
+
+def _matches(obj: Objects, wanted: list[tuple[str, str, str]]) -> bool:
+    labels = obj["metadata"].get("labels") or {}
+    return all(labels.get(key) == value if sign else key in labels for key, sign, value in wanted)
+
+
+def _merged(old: Objects, new: Objects) -> Objects:
+    both = {**old, **new}
+    if "spec" in old and "replicas" in old["spec"] and "replicas" not in new.get("spec", {}):
+        both["spec"] = {**new["spec"], "replicas": old["spec"]["replicas"]}
+    return both
+
+
+@dataclass
+class Life:
+    """One endpoint with its history, its cluster, and what Airflow knows of runs."""
+
+    api: Api
+    history: History
+    runs: dict[str, str] = field(default_factory=dict)
+    pushed: dict[str, Any] = field(default_factory=dict)
+
+    def pend(self, run: str, *, endpoint: str = ENDPOINT, **overrides: Any) -> Release:
+        """A pending release of a plan, with its lock not yet taken."""
+        plan = make_plan(read_catalog(), endpoint, parse_overrides(overrides))
+        rendered = render(plan)
+        return self.history.create_pending(
+            endpoint=endpoint,
+            run_id=run,
+            cluster=plan.cluster,
+            namespace=plan.namespace,
+            plan=plan.model_dump(mode="json"),
+            overrides=overrides,
+            objects=rendered.to_bytes(),
+            digest=rendered.digest,
+            label=rendered.release,
+            images=[plan.server.image],
+            weights_source=plan.weights.source,
+        )
+
+    def lock(self, release: Release, *, seconds: int = 600) -> int:
+        """Take the lock for a release's run."""
+        fencing = lease.acquire(
+            self.api.cluster(),
+            namespace=NAMESPACE,
+            endpoint_object=release.endpoint,
+            holder=release.run_id,
+            seconds=seconds,
+        )
+        assert fencing is not None
+        if release.status == "pending":
+            self.history.set_fencing(release.id, fencing)
+        return fencing
+
+    def apply(self, release: Release) -> None:
+        """Put a release's objects into the cluster, as its apply and publish steps would."""
+        from slipway.cluster.apply import apply
+        from slipway.manifests.render import Rendered
+
+        apply(self.api.cluster(), Rendered.from_bytes(release.objects).objects())
+
+    def good(self, run: str, **overrides: Any) -> Release:
+        """A release that serves."""
+        release = self.pend(run, **overrides)
+        self.apply(release)
+        self.history.set_weights(release.id, source=release.weights_source, digest="sha256:abc")
+        self.history.record_probe(release.id, through="published", result=PROBED)
+        return self.history.mark_good(release.id)
+
+    def holder(self, endpoint: str = ENDPOINT) -> str | None:
+        """Who holds the endpoint's lock."""
+        found = lease.holder_of(self.api.cluster(), namespace=NAMESPACE, endpoint_object=endpoint)
+        return found.holder if found else None
+
+    def context(self, run: str, **conf: Any) -> Any:
+        """Airflow's context of a task of a run ``dag/run``."""
+        dag_id, _, run_id = run.partition("/")
+        dag_run = SimpleNamespace(
+            dag_id=dag_id, run_id=run_id, conf=conf, triggering_user_name="ada", run_type="manual"
+        )
+        params = {name: None for name in ("endpoint", "reason", "to", "replicas", "confirm", "weights")}
+        ti = SimpleNamespace(
+            task_id="step",
+            xcom_push=lambda key, value: self.pushed.update({key: value}),
+            get_dagrun_state=self._state,
+        )
+        return {
+            "dag_run": dag_run,
+            "run_id": run_id,
+            "ti": ti,
+            "dag": DAG(dag_id, schedule=None, params=params),
+        }
+
+    def _state(self, dag_id: str, run_id: str) -> str:
+        from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+
+        state = self.runs.get(f"{dag_id}/{run_id}")
+        if state is None:
+            detail = {"status_code": 404}
+            raise AirflowRuntimeError(SimpleNamespace(error=ErrorType.API_SERVER_ERROR, detail=detail))  # type: ignore[arg-type]
+        return state
+
+
+def reference(release: Release) -> dict[str, Any]:
+    """What the resolve step leaves to the others."""
+    return {"release": release.id, "digest": release.digest}
+
+
+def make_life(monkeypatch: Any, directory: Any) -> Life:
+    """A life whose steps find the API server in memory and a history of their own."""
+    monkeypatch.setenv("SLIPWAY_DATABASE_URL", f"sqlite:///{directory}/history.db")
+    monkeypatch.setenv("SLIPWAY_ARTIFACTS", str(directory / "artifacts"))
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "a key")
+    life = Life(api=Api(), history=History.open())
+    for module in ("steps", "watching"):
+        monkeypatch.setattr(f"slipway.operators.{module}.cluster_of", lambda connection: life.api.cluster())
+    return life
