@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -51,7 +52,8 @@ class Tree:
 
     @property
     def _libraries(self) -> Path:
-        return next((self.root / "usr/lib").glob("*-linux-gnu"), self.root / "usr/lib")
+        # By rule, not by looking: the programs are described before the packages are there.
+        return self.root / f"usr/lib/{platform.machine()}-linux-gnu"
 
     @property
     def plugins(self) -> Path:
