@@ -158,7 +158,7 @@ class FakeWork:
         name = next(name for name, one in catalog.endpoints.items() if one.volume.dataset)
         self.plan = make_plan(catalog, name)
         self.rendered = Rendered(release="0", stages={"storage": rendered("dataset", namespace)})
-        self.cluster = lambda: cluster
+        self.cluster = self.fenced = lambda: cluster
 
 
 def test_the_download_step_applies_the_data_set_and_waits_deferred_without_a_worker(
