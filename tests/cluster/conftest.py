@@ -46,9 +46,12 @@ def cluster(kubeconfig: Path) -> Cluster:
     return connected
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def make_namespace(cluster: Cluster) -> Iterator[Callable[..., str]]:
-    """Make a namespace; it is deleted at the end of the session if nobody did before, without waiting."""
+    """Make a namespace; it is deleted at the end of the module if nobody did before, without waiting.
+
+    Not later: what crashes in it would go on to crash beside the tests that come after.
+    """
     made: list[str] = []
 
     def make(*, level: str = "baseline") -> str:

@@ -39,7 +39,7 @@ def kubectl(*words: str, user: str = "admin", stdin: str | None = None, check: b
     return done.stdout + done.stderr
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished_pod(native: None, make_namespace: Callable[..., str], image: str) -> tuple[str, str]:
     """A restricted pod with both kinds of volume that has looked around; its namespace and what it printed."""
     namespace = make_namespace(level="restricted")
