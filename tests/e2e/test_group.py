@@ -75,7 +75,7 @@ def test_a_group_that_lost_its_worker_starts_anew_and_serves(
     before = pods(cluster)
 
     cluster.delete(ref_of(before[f"{PAIR}-group-0-1"]), grace_seconds=0)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while pods(cluster).keys() != before.keys() or any(
         pod["metadata"]["uid"] == before[name]["metadata"]["uid"] for name, pod in pods(cluster).items()
     ):
