@@ -16,7 +16,8 @@ from slipway.releases.records import Release
 from slipway.releases.store import History
 from tests.e2e.conftest import ENDPOINT, NAMESPACE, Run, Serving
 
-pytestmark = pytest.mark.e2e
+# Twelve minutes of real deployments: `make test-full` only.
+pytestmark = [pytest.mark.e2e, pytest.mark.full]
 
 JOBS = ("rollback_endpoint", "scale_endpoint", "remove_endpoint", "probe_endpoints")
 
