@@ -16,7 +16,8 @@ from slipway.releases.records import Release
 from slipway.releases.store import History
 from tests.e2e.conftest import ENDPOINT, NAMESPACE, Run, Serving
 
-# Twelve minutes of real deployments: `make test-full` only.
+# Only in `make test-full` until a whole run of this file has been seen to pass: its first test has failed once in a
+# full run, for a reason not known, and passes alone.
 pytestmark = [pytest.mark.e2e, pytest.mark.full]
 
 JOBS = ("rollback_endpoint", "scale_endpoint", "remove_endpoint", "probe_endpoints")
