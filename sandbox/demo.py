@@ -36,7 +36,7 @@ def demo(config: Settings) -> None:
     from slipway.errors import SlipwayError
 
     started = time.monotonic()
-    up(config)
+    up(config, with_extensions=False)
     environment = airflow_environment(config)
     os.environ.update(environment)
     endpoint = os.environ.get("ENDPOINT") or TINY_ENDPOINT
@@ -175,4 +175,7 @@ def print_results(
     print(f"  {'make demo, from its start to here':<44} {time.monotonic() - started:7.1f}")
     password = environment["SLIPWAY_AIRFLOW_PASSWORD"]
     print(f"\nAirflow: {rest.url}  user {environment['SLIPWAY_AIRFLOW_USER']}, password {password}")
-    print("Everything is left running: `make status` shows it, `make down` stops it.")
+    print(
+        "Everything is left running: `make status` shows it, `make down` stops it; `make up` adds what endpoints"
+    )
+    print("of several pods need.")

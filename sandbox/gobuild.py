@@ -95,9 +95,11 @@ LWS = Tool(
     niceness=15,
 )
 
-# Kubernetes first: the cluster boots while the others, which share most packages with it, are built. LeaderWorkerSet
-# last, and nicer than the images that are built beside: it shares nothing (another version of Kubernetes' libraries).
-NATIVE_TOOLS = (KUBERNETES, LOCAL_PATH, COREDNS, VERSITYGW, LWS)
+# Kubernetes first: the cluster boots while the others, which share most packages with it, are built.
+NATIVE_TOOLS = (KUBERNETES, LOCAL_PATH, COREDNS, VERSITYGW)
+# What only some endpoints need. Last, and nicer than the images that are built beside: LeaderWorkerSet shares nothing
+# (another version of Kubernetes' libraries).
+EXTENSIONS = (LWS,)
 EXTERNAL_TOOLS = (VERSITYGW,)
 
 
@@ -111,6 +113,11 @@ def directory(settings: Settings, tool: Tool) -> Path:
     return settings.binaries / f"{tool.name}-{digest.hexdigest()[:12]}"
 
 
+def is_built(settings: Settings, tool: Tool) -> bool:
+    """Whether this very build is in the cache."""
+    return directory(settings, tool).is_dir()
+
+
 def program(settings: Settings, tool: Tool, name: str) -> Path:
     """The path of one program, built or not."""
     return directory(settings, tool) / name
@@ -119,7 +126,7 @@ def program(settings: Settings, tool: Tool, name: str) -> Path:
 def build(settings: Settings, tool: Tool) -> None:
     """Build a tool unless this very build is in the cache; appear there whole or not at all."""
     target = directory(settings, tool)
-    if target.is_dir():
+    if is_built(settings, tool):
         return
     go = _toolchain(settings)
     say(f"building {tool.name} (log: {_log(settings, tool)})")

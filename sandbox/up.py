@@ -1,14 +1,15 @@
 """`up`: build what is missing, boot, and wait until a person can use it. Every step can be interrupted and repeated.
 
 Two things take long on a fresh machine, the Go builds and the vLLM image, and both run beside everything else: the
-cluster boots as soon as Kubernetes is built, Airflow starts at once, and each image goes in when it is ready. Nothing
-waits for the LeaderWorkerSet controller, whose build is the last one.
+cluster boots as soon as Kubernetes is built, Airflow starts at once, and each image goes in when it is ready. What only
+some endpoints need (the LeaderWorkerSet controller) is built last, and not at all for a demo, which has no use for it.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -41,8 +42,12 @@ from sandbox.settings import Settings
 from sandbox.supervisor import Program
 
 
-def up(config: Settings) -> None:
+def up(config: Settings, *, with_extensions: bool = True) -> None:
     """Bring everything up, or as much as is missing.
+
+    Args:
+        config: where and what.
+        with_extensions: False starts of what only some endpoints need just what is built already.
 
     Raises:
         SandboxError: says in one line what to do.
@@ -60,7 +65,13 @@ def up(config: Settings) -> None:
             machine.require_free_port(config.airflow_port, variable="SLIPWAY_AIRFLOW_PORT")
         # Not a `with`: after a failure or Ctrl-C nobody shall wait for what other steps still wait for.
         pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="up")
-        _finish(_native(config, pool) if config.native else _external(config, pool))
+        if config.native:
+            extensions = [
+                tool for tool in gobuild.EXTENSIONS if with_extensions or gobuild.is_built(config, tool)
+            ]
+            _finish(_native(config, pool, extensions))
+        else:
+            _finish(_external(config, pool))
         pool.shutdown()
     say(f"up: Airflow {config.airflow_url}, user {airflow.USER}, password in {airflow.password_file(config)}")
     say(
@@ -68,12 +79,12 @@ def up(config: Settings) -> None:
     )
 
 
-def _native(config: Settings, pool: ThreadPoolExecutor) -> list[Future[None]]:
+def _native(config: Settings, pool: ThreadPoolExecutor, extensions: Sequence[Tool]) -> list[Future[None]]:
     """The node, S3 and Airflow, each step waiting for just what it needs."""
     network.ensure(config)
     _link_programs(config)
-    supervisor.start(config, _native_programs(config))
-    built = _build_all(config, pool, gobuild.NATIVE_TOOLS)
+    supervisor.start(config, _native_programs(config, extensions))
+    built = _build_all(config, pool, (*gobuild.NATIVE_TOOLS, *extensions))
     made = pool.submit(_make_images)
     airflow_up = pool.submit(airflow.start, config)
 
@@ -111,6 +122,8 @@ def _native(config: Settings, pool: ThreadPoolExecutor) -> list[Future[None]]:
     defined = pool.submit(define)
 
     def start_leaderworkerset() -> None:
+        if gobuild.LWS not in built:
+            return
         built[gobuild.LWS].result()
         defined.result()
         leaderworkerset.start(config, _cluster(config))
@@ -168,13 +181,13 @@ def _finish(steps: list[Future[None]]) -> None:
         raise next((one for one in failures if isinstance(one, SandboxError)), failures[0])
 
 
-def _native_programs(config: Settings) -> list[Program]:
+def _native_programs(config: Settings, extensions: Sequence[Tool]) -> list[Program]:
     return [
         containerd.program(config, pause_image=images.reference("pause")),
         *kubernetes.programs(config),
         dns.program(config),
         storage.program(config, helper_image=images.reference("tools")),
-        leaderworkerset.program(config),
+        *([leaderworkerset.program(config)] if gobuild.LWS in extensions else []),
         nfs.program(config),
         s3.program(config),
         *airflow.programs(config),
