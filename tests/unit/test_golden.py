@@ -14,7 +14,7 @@ import pytest
 
 from slipway.catalog.read import read_catalog
 from slipway.cli import main
-from slipway.manifests import planning
+from slipway.manifests import records
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 WRITE = os.environ.get("GOLDEN") == "write"
@@ -28,8 +28,8 @@ FILES = {
 @pytest.fixture
 def one_tag(monkeypatch: pytest.MonkeyPatch) -> None:
     """All images that are built here have the same tag."""
-    monkeypatch.setattr(planning, "known_image_tag", lambda name, **_: "0" * 12)
-    monkeypatch.setattr(planning, "known_code_digest", lambda package: "0" * 64)
+    monkeypatch.setattr(records, "known_image_tag", lambda name, **_: "0" * 12)
+    monkeypatch.setattr(records, "known_code_digest", lambda package: "0" * 64)
 
 
 @pytest.mark.parametrize("file", sorted(FILES))

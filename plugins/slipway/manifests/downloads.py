@@ -11,8 +11,9 @@ from slipway.catalog.read import Catalog, include_directory
 from slipway.catalog.records import Cluster, Endpoint, Model, Record
 from slipway.errors import UsageError
 from slipway.manifests.plan import Claim, Weights
-from slipway.manifests.planning import Images, weights_of
+from slipway.manifests.records import Images
 from slipway.manifests.sources import FETCHED, sources_of
+from slipway.manifests.weights import weights_of
 
 _USER = 10001
 _GIBIBYTE = 2**30

@@ -16,7 +16,8 @@ from slipway.catalog.read import FOLDERS, Catalog, include_directory, read_catal
 from slipway.errors import CatalogError, SlipwayError
 from slipway.manifests.arguments import parsed_by
 from slipway.manifests.cluster_objects import render_cluster
-from slipway.manifests.planning import faults_of, records_of
+from slipway.manifests.planning import faults_of
+from slipway.manifests.records import records_of
 
 
 class ProblemsError(CatalogError):

@@ -81,7 +81,7 @@ def todays_tools(release: Release) -> dict[str, str]:
 
     import slipway
     from slipway.catalog.read import include_directory, read_catalog
-    from slipway.manifests.planning import Images
+    from slipway.manifests.records import Images
 
     cluster = read_catalog().clusters.get(release.cluster)
     if cluster is None:
