@@ -10,6 +10,7 @@ import pytest
 
 from sandbox import images
 from sandbox.errors import SandboxError
+from sandbox.images import build
 from slipway.catalog.images import code_digest, code_files, image_parts, image_reference, image_tag
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,10 +131,11 @@ def test_a_failed_build_is_one_line_and_leaves_nothing_with_a_final_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLIPWAY_CACHE", str(tmp_path))
-    monkeypatch.setattr(images, "_require", lambda *programs: None)
-    monkeypatch.setattr(images, "_uv", lambda: ["uv"])
-    monkeypatch.setattr(images, "_buildah", lambda: ["false"])
-    monkeypatch.setattr(images, "_clean_storage", lambda: None)
+    monkeypatch.setattr(images, "require", lambda *programs: None)
+    for module in (images, build):
+        monkeypatch.setattr(module, "uv", lambda: ["uv"])
+        monkeypatch.setattr(module, "buildah", lambda: ["false"])
+    monkeypatch.setattr(build, "clean_storage", lambda: None)
     programs = tmp_path / "programs"
     programs.mkdir()
     (programs / "mmdebstrap").write_text("#!/bin/sh\necho E: the mirror does not answer: error 7\nexit 1\n")
