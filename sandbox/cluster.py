@@ -53,11 +53,12 @@ class Cluster:
         files = [file for directory in directories for file in sorted((FILES / directory).glob("*.yaml"))]
         self.apply("\n---\n".join(render(str(file.relative_to(FILES)), **values) for file in files))
 
-    def apply_secret(self, namespace: str, name: str, data: dict[str, str]) -> None:
+    def apply_secret(self, namespace: str, name: str, data: dict[str, str], *, kind: str = "Opaque") -> None:
         """Create or update a Secret; its values go through standard input, never through arguments."""
         secret = {
             "apiVersion": "v1",
             "kind": "Secret",
+            "type": kind,
             "metadata": {"name": name, "namespace": namespace},
             "stringData": data,
         }

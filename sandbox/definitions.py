@@ -1,7 +1,8 @@
 """Custom resource definitions of the kinds that Slipway makes objects of, so that a real API server judges them.
 
-All but one come from the Go modules that `sandbox/go` pins. Only LeaderWorkerSet has its controller here
-(sandbox/leaderworkerset.py): objects of the other kinds are accepted, and nothing acts on them.
+All but one come from the Go modules that `sandbox/go` pins. LeaderWorkerSet, the Gateway API and MetalLB have their
+controllers here (sandbox/{leaderworkerset,traefik,metallb}.py): objects of the other kinds are accepted, and nothing
+acts on them.
 """
 
 from __future__ import annotations
@@ -53,6 +54,18 @@ LWS = Source(
     # Its controller watches both kinds and ends where one of them is missing.
     ("leaderworkersets.leaderworkerset.x-k8s.io", "disaggregatedsets.disaggregatedset.x-k8s.io"),
 )
+METALLB = Source(
+    "extensions",
+    "go.universe.tf/metallb",
+    "config/crd/bases",
+    # The last two are what its controller watches besides.
+    (
+        "ipaddresspools.metallb.io",
+        "l2advertisements.metallb.io",
+        "communities.metallb.io",
+        "configurationstates.metallb.io",
+    ),
+)
 SOURCES = (
     Source(
         "crds",
@@ -73,12 +86,7 @@ SOURCES = (
         "config/crd/bases",
         ("datasets.data.fluid.io", "jindoruntimes.data.fluid.io", "dataloads.data.fluid.io"),
     ),
-    Source(
-        "crds",
-        "go.universe.tf/metallb",
-        "config/crd/bases",
-        ("ipaddresspools.metallb.io", "l2advertisements.metallb.io"),
-    ),
+    METALLB,
     Source(
         "crds",
         "github.com/kedacore/keda/v2",
@@ -97,7 +105,8 @@ SOURCES = (
 def ensure(config: Settings, cluster: Cluster) -> None:
     """Install the definitions and wait until they are served; nothing is fetched or sent when all are there."""
     own = sorted(OWN.glob("*.yaml"))
-    pins = [FILES / "go" / pinned / name for pinned in ("crds", "lws") for name in ("go.mod", "go.sum")]
+    pinned = sorted({source.pinned_in for source in SOURCES})
+    pins = [FILES / "go" / module / name for module in pinned for name in ("go.mod", "go.sum")]
     content = content_of(repr(SOURCES).encode(), *(file.read_bytes() for file in (*pins, *own)))
     count = sum(len(source.names) for source in SOURCES) + len(own)
     if has_content(cluster, "customresourcedefinitions", content, count=count):

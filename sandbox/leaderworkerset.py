@@ -5,8 +5,6 @@ The API server calls the webhooks at the node's address; their certificate is si
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import ssl
 import time
 from base64 import b64encode
@@ -14,10 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sandbox import definitions, gobuild, pki, settings, supervisor
 from sandbox.cluster import Cluster
@@ -69,7 +63,7 @@ def start(config: Settings, cluster: Cluster) -> None:
     Raises:
         SandboxError: they do not.
     """
-    _ensure_certificate(config)
+    pki.server_certificate(config, NAME, addresses=[settings.NODE_IP])
     _ensure_objects(config, cluster)
     supervisor.start_programs(config, [NAME])
     deadline = time.monotonic() + READY_SECONDS
@@ -143,31 +137,3 @@ def _webhooks(configuration: dict[str, Any], authority: bytes) -> dict[str, Any]
 
 def _certificates(config: Settings) -> Path:
     return config.pki / NAME
-
-
-def _ensure_certificate(config: Settings) -> None:
-    """A certificate for the node's address that is good for as long as the authority's own."""
-    certificate_file, key_file = (_certificates(config) / name for name in ("tls.crt", "tls.key"))
-    if certificate_file.exists() and key_file.exists():
-        return
-    authority = x509.load_pem_x509_certificate((config.pki / "ca.crt").read_bytes())
-    authority_key = serialization.load_pem_private_key((config.pki / "ca.key").read_bytes(), password=None)
-    key = ec.generate_private_key(ec.SECP256R1())
-    address = x509.IPAddress(ipaddress.ip_address(settings.NODE_IP))
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)]))
-        .issuer_name(authority.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5))
-        .not_valid_after(authority.not_valid_after_utc)
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(authority_key, hashes.SHA256())  # type: ignore[arg-type]
-    )
-    pem = serialization.Encoding.PEM
-    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    write(key_file, plain.decode(), mode=0o600)
-    write(certificate_file, certificate.public_bytes(pem).decode())

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
 from sandbox import commands, gobuild, settings
 from sandbox.settings import Settings
 from sandbox.templating import render, write
@@ -12,6 +22,9 @@ CLIENTS = {
     "coredns": "system:coredns",
     "local-path-provisioner": "system:local-path-provisioner",
     "leaderworkerset": "system:leaderworkerset",
+    "metallb": "system:metallb",
+    "kwok": "system:kwok",
+    "traefik": "system:traefik",
     "slipway": "slipway",
 }
 
@@ -52,3 +65,41 @@ def ensure(config: Settings) -> None:
         if not target.exists():
             made = commands.run([kubeadm, "kubeconfig", "user", "--client-name", user, "--config", answers])
             write(target, made, mode=0o600)
+
+
+def server_certificate(
+    config: Settings, name: str, *, names: Sequence[str] = (), addresses: Sequence[str] = ()
+) -> tuple[Path, Path]:
+    """A server's certificate by the cluster's authority, and its key; made once, good for as long as the authority.
+
+    Returns:
+        The files ``tls.crt`` and ``tls.key``, alone in a folder.
+    """
+    certificate_file, key_file = (config.pki / name / file for file in ("tls.crt", "tls.key"))
+    if certificate_file.exists() and key_file.exists():
+        return certificate_file, key_file
+    authority = x509.load_pem_x509_certificate((config.pki / "ca.crt").read_bytes())
+    authority_key = serialization.load_pem_private_key((config.pki / "ca.key").read_bytes(), password=None)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subjects = [
+        *(x509.DNSName(one) for one in names),
+        *(x509.IPAddress(ipaddress.ip_address(one)) for one in addresses),
+    ]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5))
+        .not_valid_after(authority.not_valid_after_utc)
+        .add_extension(x509.SubjectAlternativeName(subjects), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(authority_key, hashes.SHA256())  # type: ignore[arg-type]
+    )
+    pem = serialization.Encoding.PEM
+    plain = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write(key_file, plain.decode(), mode=0o600)
+    write(certificate_file, certificate.public_bytes(pem).decode())
+    return certificate_file, key_file

@@ -26,6 +26,10 @@ DNS_PORT = 1053
 API_PORT = 6443
 S3_PORT = 7070
 LWS_PORT = 9443
+TRAEFIK_PING_PORT = 9080
+# For Services of type LoadBalancer; which of them MetalLB may give is in include/catalog/clusters/sandbox.yaml.
+LOAD_BALANCER_CIDR = "10.98.1.0/24"
+GATEWAY_IP = "10.98.1.1"
 CGROUP = "slipway-sandbox"
 FIELD_MANAGER = "slipway-sandbox"
 MODELS_NAMESPACE = "models"

@@ -2,15 +2,17 @@
 
 Two things take long on a fresh machine, the Go builds and the vLLM image, and both run beside everything else: the
 cluster boots as soon as Kubernetes is built, Airflow starts at once, and each image goes in when it is ready. What only
-some endpoints need (the LeaderWorkerSet controller) is built last, and not at all for a demo, which has no use for it.
+some endpoints and tests need (the controllers of LeaderWorkerSet, the Gateway API and load balancers, simulated nodes)
+is built last, and not at all for a demo, which has no use for it.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import (
@@ -24,8 +26,10 @@ from sandbox import (
     gobuild,
     images,
     kubernetes,
+    kwok,
     leaderworkerset,
     machine,
+    metallb,
     network,
     nfs,
     pki,
@@ -33,6 +37,7 @@ from sandbox import (
     settings,
     storage,
     supervisor,
+    traefik,
 )
 from sandbox.cluster import Cluster
 from sandbox.errors import SandboxError
@@ -40,6 +45,23 @@ from sandbox.gobuild import Tool
 from sandbox.progress import say
 from sandbox.settings import Settings
 from sandbox.supervisor import Program
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What only some endpoints and tests need: how it is built, run and brought up."""
+
+    tool: Tool
+    program: Callable[[Settings], Program]
+    start: Callable[[Settings, Cluster], None]
+
+
+_EXTENSIONS = (
+    Extension(gobuild.METALLB, metallb.program, metallb.start),
+    Extension(gobuild.KWOK, kwok.program, kwok.start),
+    Extension(gobuild.TRAEFIK, traefik.program, traefik.start),
+    Extension(gobuild.LWS, leaderworkerset.program, leaderworkerset.start),
+)
 
 
 def up(config: Settings, *, with_extensions: bool = True) -> None:
@@ -121,12 +143,10 @@ def _native(config: Settings, pool: ThreadPoolExecutor, extensions: Sequence[Too
 
     defined = pool.submit(define)
 
-    def start_leaderworkerset() -> None:
-        if gobuild.LWS not in built:
-            return
-        built[gobuild.LWS].result()
+    def extend(extension: Extension) -> None:
+        built[extension.tool].result()
         defined.result()
-        leaderworkerset.start(config, _cluster(config))
+        extension.start(config, _cluster(config))
 
     return [
         *built.values(),
@@ -139,7 +159,7 @@ def _native(config: Settings, pool: ThreadPoolExecutor, extensions: Sequence[Too
         pool.submit(start_s3),
         pool.submit(nfs.start, config),
         defined,
-        pool.submit(start_leaderworkerset),
+        *(pool.submit(extend, one) for one in _EXTENSIONS if one.tool in extensions),
     ]
 
 
@@ -187,7 +207,7 @@ def _native_programs(config: Settings, extensions: Sequence[Tool]) -> list[Progr
         *kubernetes.programs(config),
         dns.program(config),
         storage.program(config, helper_image=images.reference("tools")),
-        *([leaderworkerset.program(config)] if gobuild.LWS in extensions else []),
+        *(one.program(config) for one in _EXTENSIONS if one.tool in extensions),
         nfs.program(config),
         s3.program(config),
         *airflow.programs(config),

@@ -182,11 +182,13 @@ def test_what_is_there_is_neither_fetched_nor_sent_again(
     definitions.ensure(config, kubectl)
     leaderworkerset.start(config, kubectl)
     assert versions(cluster) == before
-    assert len(before) == len(KINDS) + 4  # DisaggregatedSet is LeaderWorkerSet's too; a role; two of webhooks
+    # DisaggregatedSet is LeaderWorkerSet's too, and Community and ConfigurationState are MetalLB's; a role; two of
+    # webhooks.
+    assert len(before) == len(KINDS) + 6
 
 
 def test_what_go_fetches_is_held_to_a_hash() -> None:
-    for pinned in ("crds", "lws"):
+    for pinned in ("crds", "lws", "extensions"):
         folder = settings.FILES / "go" / pinned
         sums = (folder / "go.sum").read_text().splitlines()
         known = {tuple(line.split()[:2]) for line in sums}

@@ -52,7 +52,7 @@ def traces() -> dict[str, list[str]]:
     processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     words = (
         r"kube-|/kubelet|/etcd |coredns|versitygw.*slipway-sandbox|containerd.*slipway-sandbox"
-        r"|/airflow |airflow worker|supervisord|/pause|leaderworkerset"
+        r"|/airflow |airflow worker|supervisord|/pause|leaderworkerset|metallb|/traefik|/kwok"
     )
     rules = ""
     for family in ("iptables-save", "ip6tables-save"):

@@ -230,9 +230,17 @@ def test_images_come_from_where_the_cluster_says_the_longest_prefix_first(
 
 
 UNFIT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"exposure": {"route": {}}}, {}, r"exposure\.route\): catalog/clusters/sandbox\.yaml names no gateway"),
+    (
+        {"exposure": {"route": {}}},
+        {"gateway": None},
+        r"exposure\.route\): catalog/clusters/sandbox\.yaml names no gateway",
+    ),
     ({"exposure": {"ingress": {"host": "a.b"}}}, {}, r"names no ingress controller"),
-    ({"exposure": {"services": [{"type": "LoadBalancer"}]}}, {}, r"says nothing of load_balancers"),
+    (
+        {"exposure": {"services": [{"type": "LoadBalancer"}]}},
+        {"load_balancers": None},
+        r"says nothing of load_balancers",
+    ),
     (
         {"exposure": {"services": [{"type": "NodePort"}, {"type": "NodePort"}]}},
         {},

@@ -80,6 +80,7 @@ def _route(cluster: Cluster, route: Route) -> dict[str, Any]:
         "gateway": cluster.gateway.name,
         "gateway_namespace": cluster.gateway.namespace,
         "section": cluster.gateway.section,
+        "cors_filter": cluster.gateway.cors_filter,
     }
 
 

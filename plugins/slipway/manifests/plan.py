@@ -23,6 +23,7 @@ from slipway.catalog.names import (
 from slipway.catalog.records import (
     ApiKey,
     Autoscaling,
+    ControllerFilter,
     Dataset,
     Fluid,
     IngressExposure,
@@ -199,6 +200,7 @@ class Route(Record):
     gateway: str
     gateway_namespace: str
     section: str | None
+    cors_filter: ControllerFilter | None = None
     exposure: RouteExposure
 
 

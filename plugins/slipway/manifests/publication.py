@@ -86,6 +86,7 @@ def publication_of(endpoint: Endpoint, *, cluster: Cluster) -> Publication:
                 gateway=gateway.name,
                 gateway_namespace=gateway.namespace,
                 section=gateway.section,
+                cors_filter=gateway.cors_filter,
                 exposure=exposure.route,
             )
             if exposure.route and gateway

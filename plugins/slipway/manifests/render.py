@@ -181,6 +181,7 @@ def _route(plan: Plan, route: Route) -> dict[str, Any]:
         "host": route.exposure.host,
         "path": route.exposure.path,
         "allow_origin": route.exposure.allow_origin,
+        "cors_filter": route.cors_filter,
         "timeout_seconds": route.exposure.timeout_seconds,
         "service": plan.object_name,
         "service_namespace": None,

@@ -69,7 +69,7 @@ def processes_for(records: Records, overrides: Overrides, *, context_length: int
     """What the serving pod runs; for several pods a replica what the leader runs and what its workers do."""
     endpoint, runtime = records.endpoint, records.runtime
     devices: PodDevices = devices_for(endpoint, records.device, program=runtime.program)
-    custom = merge_arguments(devices.args, endpoint.args, overrides.args)
+    custom = merge_arguments(devices.args, _cross_origin(records), endpoint.args, overrides.args)
     distributed = endpoint.parallel.pods > 1
     variables = _variables(records, context_length=context_length)
     return [
@@ -80,6 +80,14 @@ def processes_for(records: Records, overrides: Overrides, *, context_length: int
         )
         for leader in ([True, False] if distributed else [True])
     ]
+
+
+def _cross_origin(records: Records) -> list[str]:
+    """What makes the program answer a browser that asks whether it may call, unless the Gateway does."""
+    route, gateway, program = records.endpoint.exposure.route, records.cluster.gateway, records.program
+    if not (route and route.allow_origin and gateway and program and program.cross_origin):
+        return []
+    return [] if gateway.cors_filter else [program.cross_origin.replace("{origin}", route.allow_origin)]
 
 
 def _variables(records: Records, *, context_length: int) -> dict[str, Any]:

@@ -82,6 +82,17 @@ class Listener(Record):
     certificate_namespace: Namespace | None = None
 
 
+class ControllerFilter(Record):
+    """A filter that only this Gateway's controller knows, by reference, in the namespace of each route.
+
+    Traefik: group ``traefik.io``, kind ``Middleware``. Envoy Gateway: ``gateway.envoyproxy.io``, ``HTTPRouteFilter``.
+    """
+
+    group: HostName
+    kind: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]{0,62}$")]
+    name: ObjectName
+
+
 class Gateway(Record):
     """The Gateway that an endpoint's HTTPRoute hangs on.
 
@@ -89,6 +100,9 @@ class Gateway(Record):
         gateway_class: the GatewayClass; with ``listeners`` it makes the Gateway part of what Slipway prepares.
         section: the listener that routes attach to; None for every one.
         listeners: empty when somebody else made the Gateway.
+        cors_filter: what answers for routes with an ``allow_origin``. None sets CORS headers on the server's own
+            answers, which is all that version 1.2 of the API can do, and enough for servers that answer a browser's
+            preflights themselves (SGLang does, vLLM is told to). For one that does not, name the controller's filter.
     """
 
     name: ObjectName
@@ -96,6 +110,7 @@ class Gateway(Record):
     section: Name | None = None
     gateway_class: ObjectName | None = None
     listeners: list[Listener] = []
+    cors_filter: ControllerFilter | None = None
 
 
 class IngressClass(Record):

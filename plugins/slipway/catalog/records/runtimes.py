@@ -57,11 +57,14 @@ class Program(Record):
         parsed_version: the version whose own parser the sandbox has: arguments of runtimes of this version are
             parsed by it in tests; arguments for other versions are held against ``arguments`` alone, and are
             marked "not run".
+        cross_origin: the argument, with ``{origin}`` in it, that makes it answer browsers' preflights for an origin;
+            None where it answers all of them, or none.
         protected: flags that neither an endpoint nor an override may set, with any of the program's runtimes.
     """
 
     name: Name
     parsed_version: Version | None = None
+    cross_origin: Argument | None = None
     arguments: list[ArgumentRule] = []
     protected: list[Flag] = []
 
