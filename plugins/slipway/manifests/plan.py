@@ -201,6 +201,7 @@ class Route(Record):
     gateway_namespace: str
     section: str | None
     cors_filter: ControllerFilter | None = None
+    authority: str | None = None
     exposure: RouteExposure
 
 

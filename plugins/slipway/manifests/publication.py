@@ -87,6 +87,7 @@ def publication_of(endpoint: Endpoint, *, cluster: Cluster) -> Publication:
                 gateway_namespace=gateway.namespace,
                 section=gateway.section,
                 cors_filter=gateway.cors_filter,
+                authority=gateway.authority,
                 exposure=exposure.route,
             )
             if exposure.route and gateway

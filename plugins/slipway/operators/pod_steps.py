@@ -10,6 +10,7 @@ from slipway.manifests.plan import WEIGHTS_MOUNT, Plan
 from slipway.manifests.render import service_url
 from slipway.operators.datasets import wait_for_dataset, what_became
 from slipway.operators.download import PROGRESS_SECONDS, download_pod, read_download
+from slipway.operators.entrance import find_entrance, probes_route
 from slipway.operators.pods import StepPod, StepPodOperator
 from slipway.operators.prober import probe_step
 from slipway.operators.steps import Work, one_line_failures
@@ -64,7 +65,7 @@ class DownloadOperator(StepPodOperator):
 
 
 class ProbeOperator(StepPodOperator):
-    """Ask the endpoint as a client would, from inside the cluster.
+    """Ask the endpoint as a client would, from inside the cluster; what is published by a route, by that route too.
 
     Args:
         through: ``release`` for the Service of this release alone, ``published`` for the one that clients use.
@@ -76,7 +77,11 @@ class ProbeOperator(StepPodOperator):
 
     def pod_of(self, work: Work) -> StepPod:
         """The pod that asks."""
-        return probe_step(work.plan, release=work.rendered.release, through=self.through)
+        entrance = None
+        if self.through == "published" and probes_route(work.plan):
+            entrance = find_entrance(work.cluster(), work.plan)
+            self.log.info("clients outside come in at %s (%s)", entrance.base_url, entrance.address)
+        return probe_step(work.plan, release=work.rendered.release, through=self.through, entrance=entrance)
 
     def done(self, work: Work, message: str, context: Context) -> None:
         """Store what the probe saw."""
@@ -88,6 +93,8 @@ class ProbeOperator(StepPodOperator):
         )
         for step in result.steps:
             self.log.info("%-12s %6.2f s  %s", step.name, step.seconds, step.detail)
+        for step in result.outside:
+            self.log.info("by the route: %-12s %6.2f s  %s", step.name, step.seconds, step.detail)
         self.log.info("answer: %s", result.answer)
 
 

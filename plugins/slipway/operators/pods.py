@@ -29,6 +29,7 @@ class StepPod(BaseModel):
         credentials: Secrets whose keys are files for the step, renewed while it runs; one that is not there is no
             fault of the pod's, the step says what it misses.
         claims: further claims, mounted read-only: where by claim.
+        config_maps: likewise, ConfigMaps.
     """
 
     name: str
@@ -41,6 +42,7 @@ class StepPod(BaseModel):
     api_key: dict[str, str] | None = None
     credentials: list[str] = []
     claims: dict[str, str] = {}
+    config_maps: dict[str, str] = {}
     weights_mount: str | None = None
     weights_read_only: bool = True
 

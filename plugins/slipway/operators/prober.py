@@ -15,6 +15,7 @@ from slipway.cluster.objects import Object, Ref
 from slipway.errors import SlipwayError
 from slipway.manifests.plan import Plan
 from slipway.manifests.render import render_one, service_url
+from slipway.operators.entrance import Entrance
 from slipway.operators.pods import StepPod
 from slipway.pods import parse_result
 
@@ -24,18 +25,20 @@ if TYPE_CHECKING:
 
 PROBE_POD_SECONDS = 600
 Through = Literal["release", "published"]
+_AUTHORITY_MOUNT = "/authority"
 
 
-def probe_step(plan: Plan, *, release: str, through: Through) -> StepPod:
+def probe_step(plan: Plan, *, release: str, through: Through, entrance: Entrance | None = None) -> StepPod:
     """The pod that asks an endpoint as a client would.
 
     Args:
         plan: of the release.
         release: its label.
         through: ``release`` for the Service of this release alone, ``published`` for the one that clients use.
+        entrance: where clients outside the cluster come in; it is asked there too.
     """
     label = release if through == "release" else None
-    order = {
+    order: dict[str, Any] = {
         "base_url": service_url(plan, release=label),
         "served_name": plan.served_name,
         "task": plan.server.task,
@@ -43,6 +46,14 @@ def probe_step(plan: Plan, *, release: str, through: Through) -> StepPod:
         "metrics_path": _address(plan, plan.server.metrics_path, plan.server.metrics_port, label),
         "expect_api_key": plan.api_key is not None,
     }
+    route = plan.publication.route
+    authority = route.authority if route and entrance else None
+    if entrance:
+        order["outside"] = {
+            "base_url": entrance.base_url,
+            "address": entrance.address,
+            "authority": f"{_AUTHORITY_MOUNT}/ca.crt" if authority else None,
+        }
     return StepPod(
         name=f"probe-{through}",
         module="slipway.probes",
@@ -50,6 +61,7 @@ def probe_step(plan: Plan, *, release: str, through: Through) -> StepPod:
         image=plan.tools_image,
         memory="256Mi",
         api_key=plan.api_key.model_dump() if plan.api_key else None,
+        config_maps={authority: _AUTHORITY_MOUNT} if authority else {},
     )
 
 

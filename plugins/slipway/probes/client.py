@@ -7,6 +7,7 @@ a proxy's error page must not pass for the endpoint's.
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 from slipway.errors import ProbeError, bounded
+from slipway.probes.orders import Outside
 
 T = TypeVar("T")
 
@@ -29,12 +31,29 @@ class UnavailableError(Exception):
         self.why, self.status = why, status
 
 
+class _AtAddress(httpx.HTTPTransport):
+    """Connects to one address; the host of the URL is what the server, and its certificate, are asked for."""
+
+    def __init__(self, address: str | None, *, verify: ssl.SSLContext) -> None:
+        super().__init__(verify=verify, trust_env=False)
+        self._address = address
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; its Host header was made of the URL before."""
+        if self._address:
+            request.extensions = {**request.extensions, "sni_hostname": request.url.host}
+            request.url = request.url.copy_with(host=self._address)
+        return super().handle_request(request)
+
+
 class Client:
     """One endpoint, one key, one deadline.
 
     Args:
         api_key: sent as a bearer token; never part of an error.
         deadline: the monotonic time until which a step is tried again.
+        outside: connect to its address, whatever the host of ``base_url``, and trust its authority. What leads to the
+            endpoint may know it only in a moment: a 404 is then as good as a server that starts.
         sleep: for tests.
     """
 
@@ -45,11 +64,21 @@ class Client:
         api_key: str | None,
         request_seconds: float,
         deadline: float,
+        outside: Outside | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.base_url, self._key, self._deadline, self._sleep = base_url, api_key, deadline, sleep
         timeout = httpx.Timeout(request_seconds, connect=min(10.0, request_seconds))
-        self._http = httpx.Client(base_url=base_url, timeout=timeout, trust_env=False, follow_redirects=False)
+        self._outside = outside
+        self._starting = _STARTING | ({404} if outside else set())
+        trusted = ssl.create_default_context(cafile=outside.authority if outside else None)
+        self._http = httpx.Client(
+            base_url=base_url,
+            timeout=timeout,
+            transport=_AtAddress(outside.address if outside else None, verify=trusted),
+            trust_env=False,
+            follow_redirects=False,
+        )
 
     def close(self) -> None:
         """Close the connections."""
@@ -69,7 +98,9 @@ class Client:
                     raise self.error(
                         step,
                         why=error.why,
-                        remedy="look at the pod's log and events: is the runtime still loading?",
+                        remedy="it answers inside the cluster: look at its route, its Gateway and the certificate"
+                        if self._outside
+                        else "look at the pod's log and events: is the runtime still loading?",
                     ) from error
                 self._sleep(_RETRY_SECONDS)
 
@@ -92,7 +123,7 @@ class Client:
             with self._http.stream("POST", path, json=body, headers=self._headers(None)) as answer:
                 if answer.status_code != httpx.codes.OK:
                     answer.read()
-                    _raise_for(answer)
+                    self._raise_for(answer)
                 for line in answer.iter_lines():
                     if line.startswith("data:"):
                         yield line[5:].strip()
@@ -114,11 +145,17 @@ class Client:
             answer = self._http.request(method, path, json=body, headers=self._headers(key))
         except httpx.HTTPError as error:
             raise UnavailableError(_describe(error)) from error
-        if answer.status_code in _STARTING:
+        if answer.status_code in self._starting:
             raise UnavailableError(
                 f"status {answer.status_code}: {server_message(answer)}", status=answer.status_code
             )
         return answer
+
+    def _raise_for(self, answer: httpx.Response) -> None:
+        message = server_message(answer)
+        if answer.status_code in self._starting:
+            raise UnavailableError(f"status {answer.status_code}: {message}", status=answer.status_code)
+        raise RefusedError(answer.status_code, message)
 
     def _headers(self, key: str | None) -> dict[str, str]:
         value = key if key is not None else self._key
@@ -131,13 +168,6 @@ class RefusedError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status, self.message = status, message
-
-
-def _raise_for(answer: httpx.Response) -> None:
-    message = server_message(answer)
-    if answer.status_code in _STARTING:
-        raise UnavailableError(f"status {answer.status_code}: {message}", status=answer.status_code)
-    raise RefusedError(answer.status_code, message)
 
 
 def server_message(answer: httpx.Response) -> str:

@@ -7,11 +7,28 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from slipway.catalog.records.fields import Task
 
 
+class Outside(BaseModel):
+    """Where clients outside the cluster come in.
+
+    Attributes:
+        base_url: as clients call it.
+        address: what to connect to; nobody's DNS need know the name yet.
+        authority: the file with the authority that signs certificates there; None for the public ones.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str
+    address: str
+    authority: str | None = None
+
+
 class ProbeOrder(BaseModel):
     """Prove that an endpoint answers as a client would have it; the API key comes from ``SLIPWAY_API_KEY``.
 
     Attributes:
         base_url: ``http://service.namespace.svc:port``, without ``/v1``.
+        outside: ask there as well, in the end.
         served_name: the name that clients put into ``model``.
         task: what the model is for; it decides which requests are sent.
         health_path: answers 200 when the runtime is up; a whole address where that has a port of its own.
@@ -24,6 +41,7 @@ class ProbeOrder(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     base_url: str
+    outside: Outside | None = None
     served_name: str
     task: Task = "chat"
     health_path: str = "/health"
@@ -56,6 +74,7 @@ class ProbeResult(BaseModel):
     Attributes:
         ttft_seconds: from sending the streamed request to its first piece with text; None where nothing is streamed.
         answer: the streamed answer, or the completion's text, bounded.
+        outside: the steps once more, from where clients outside the cluster come in.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -64,3 +83,4 @@ class ProbeResult(BaseModel):
     ttft_seconds: float | None
     answer: str
     served_names: list[str]
+    outside: list[ProbeStep] = []

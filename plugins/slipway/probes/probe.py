@@ -18,7 +18,7 @@ import httpx
 from slipway.errors import ProbeError
 from slipway.probes.client import Client, server_message
 from slipway.probes.generate import PROMPT, completion, completion_text, embedding, first_request, image
-from slipway.probes.orders import ProbeOrder, ProbeResult, ProbeStep
+from slipway.probes.orders import Outside, ProbeOrder, ProbeResult, ProbeStep
 from slipway.probes.shared import API_KEY, Run, demand_ok
 from slipway.probes.streamed import streamed_chat, streamed_completion
 
@@ -37,7 +37,7 @@ def probe(
     say: Callable[[str], None] = _print,
     sleep: Callable[[float], None] = time.sleep,
 ) -> ProbeResult:
-    """Send the requests; the first that fails ends it.
+    """Send the requests, and again from where clients outside the cluster come in; the first that fails ends it.
 
     Raises:
         ProbeError: with the step, the address, the status, the server's own message and what to do.
@@ -49,11 +49,34 @@ def probe(
             about=order.base_url,
             remedy=f"give the endpoint's Secret to the pod as {API_KEY}",
         )
+    result = _ask(order, key=key, outside=None, say=say, sleep=sleep)
+    if order.outside is None:
+        return result
+    say(f"from outside: {order.outside.base_url} at {order.outside.address}")
+    # Health and metrics are not for clients: the list of models stands for the first.
+    published = {
+        "base_url": order.outside.base_url,
+        "health_path": "/v1/models",
+        "metrics_path": None,
+    }
+    seen = _ask(order.model_copy(update=published), key=key, outside=order.outside, say=say, sleep=sleep)
+    return result.model_copy(update={"outside": seen.steps})
+
+
+def _ask(
+    order: ProbeOrder,
+    *,
+    key: str | None,
+    outside: Outside | None,
+    say: Callable[[str], None],
+    sleep: Callable[[float], None],
+) -> ProbeResult:
     client = Client(
         base_url=order.base_url,
         api_key=key,
         request_seconds=order.request_seconds,
         deadline=time.monotonic() + order.deadline_seconds,
+        outside=outside,
         sleep=sleep,
     )
     run = Run(order=order, client=client, say=say)

@@ -103,6 +103,8 @@ class Gateway(Record):
         cors_filter: what answers for routes with an ``allow_origin``. None sets CORS headers on the server's own
             answers, which is all that version 1.2 of the API can do, and enough for servers that answer a browser's
             preflights themselves (SGLang does, vLLM is told to). For one that does not, name the controller's filter.
+        authority: the ConfigMap of each endpoint's namespace whose ``ca.crt`` signs the listeners' certificates, for
+            the probe; None where a public authority does.
     """
 
     name: ObjectName
@@ -111,6 +113,7 @@ class Gateway(Record):
     gateway_class: ObjectName | None = None
     listeners: list[Listener] = []
     cors_filter: ControllerFilter | None = None
+    authority: ObjectName | None = None
 
 
 class IngressClass(Record):
