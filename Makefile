@@ -66,7 +66,7 @@ lock: setup ## Write requirements.lock anew, here and for the images.
 		$$(grep -v '^#' excludes.txt | sed 's/^/--no-emit-package /') $(IMAGE_LOCK)
 
 setup-tests:
-	@sandbox/bootstrap.sh postgresql
+	@sandbox/bootstrap.sh postgresql chromium
 
 setup: ## Make .venv from requirements.lock and install what is missing; quick when nothing is.
 	@sandbox/bootstrap.sh
