@@ -125,7 +125,11 @@ TRAEFIK = Tool(
     programs=("traefik",),
     ldflags="-s -w -X github.com/traefik/traefik/v3/pkg/version.Version=3.5.0",
     niceness=15,
-    patched=("github.com/go-acme/lego/v4", "github.com/traefik/traefik/v3"),
+    patched=(
+        "github.com/go-acme/lego/v4",
+        "github.com/traefik/traefik/v3",
+        "sigs.k8s.io/structured-merge-diff/v4",
+    ),
 )
 
 # Kubernetes first: the cluster boots while the others, which share most packages with it, are built.
