@@ -178,4 +178,4 @@ def print_results(
     print(
         "Everything is left running: `make status` shows it, `make down` stops it; `make up` adds what endpoints"
     )
-    print("of several pods need.")
+    print("of several pods and clients outside the cluster need.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from sandbox import airflow, machine, supervisor
+from sandbox import airflow, machine, settings, supervisor, traefik
 from sandbox.errors import USER_MISTAKE, SandboxError
 from sandbox.settings import Settings, read_owner
 
@@ -49,6 +49,8 @@ def _print_addresses(config: Settings) -> None:
     )
     print(f"S3          {config.s3_url}  keys in {config.secrets}/s3-*")
     print(f"Kubernetes  export KUBECONFIG={config.admin_kubeconfig}")
+    if any(part.name == traefik.NAME for part in supervisor.parts(config)):
+        print(f"Gateway     {settings.GATEWAY_IP}, for names below {traefik.DOMAIN}")
     print(f"terminal    . {airflow.env_file(config)}")
     print(f"logs        {config.logs}  (make logs PART=…)")
     print(f"checkout    {owner.checkout if owner else 'unknown'}")

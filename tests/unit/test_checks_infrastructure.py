@@ -71,7 +71,9 @@ def test_a_cluster_keeps_its_own_names_of_resources(include: Path) -> None:
 
 
 def test_an_endpoint_that_cannot_be_planned_is_named(include: Path, change: Callable[..., None]) -> None:
-    change("endpoints/qwen3-tiny", exposure={"route": {}})  # the sandbox has no Gateway
+    change(
+        "endpoints/qwen3-tiny", exposure={"ingress": {"host": "a.example"}}
+    )  # the sandbox has no such controller
     site = site_of(read_catalog(include), "sandbox", include=include)
     assert set(site.unplanned) == {"qwen3-tiny"} and len(site.endpoints) > 1
 

@@ -36,8 +36,12 @@ MISFITS: list[tuple[str, str, str]] = [
 
 
 @pytest.fixture
-def broken(include: Path) -> Callable[[str], int]:
-    """Put text in the place of a key of qwen3-tiny's record; returns the record's last line."""
+def broken(include: Path, change: Callable[..., None]) -> Callable[[str], int]:
+    """Put text in the place of a key of qwen3-tiny's record, in a sandbox without load balancers.
+
+    Returns the record's last line.
+    """
+    change("clusters/sandbox", load_balancers=None)
 
     def apply(text: str) -> int:
         path = include / "catalog" / "endpoints" / "qwen3-tiny.yaml"
