@@ -58,12 +58,17 @@ METALLB = Source(
     "extensions",
     "go.universe.tf/metallb",
     "config/crd/bases",
-    # The last two are what its controller watches besides.
+    # Its controller does not start without a single one of them.
     (
-        "ipaddresspools.metallb.io",
-        "l2advertisements.metallb.io",
+        "bfdprofiles.metallb.io",
+        "bgpadvertisements.metallb.io",
+        "bgppeers.metallb.io",
         "communities.metallb.io",
         "configurationstates.metallb.io",
+        "ipaddresspools.metallb.io",
+        "l2advertisements.metallb.io",
+        "servicebgpstatuses.metallb.io",
+        "servicel2statuses.metallb.io",
     ),
 )
 SOURCES = (

@@ -7,8 +7,10 @@ address and ended when the report is there.
 from __future__ import annotations
 
 import json
+import os
 import queue
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -93,7 +95,8 @@ class Page:
             "headers": dict(headers or {}),
             "body": None if body is None else json.dumps(body),
         }
-        with tempfile.TemporaryDirectory(prefix="slipway-chromium-") as profile:
+        # Its helpers write into the profile for a moment longer than it lives.
+        with tempfile.TemporaryDirectory(prefix="slipway-chromium-", ignore_cleanup_errors=True) as profile:
             log = Path(profile) / "log"
             with log.open("wb") as output:
                 browser = subprocess.Popen(
@@ -106,6 +109,7 @@ class Page:
                     ],
                     stdout=output,
                     stderr=output,
+                    start_new_session=True,
                 )
             try:
                 return self._reports.get(timeout=REPORT_SECONDS)
@@ -113,7 +117,7 @@ class Page:
                 end = log.read_text(errors="replace")[-2000:]
                 raise AssertionError(f"the page has not reported after {REPORT_SECONDS} s: {end}") from None
             finally:
-                browser.kill()
+                os.killpg(browser.pid, signal.SIGKILL)
                 browser.wait()
 
 

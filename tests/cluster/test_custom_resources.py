@@ -182,9 +182,8 @@ def test_what_is_there_is_neither_fetched_nor_sent_again(
     definitions.ensure(config, kubectl)
     leaderworkerset.start(config, kubectl)
     assert versions(cluster) == before
-    # DisaggregatedSet is LeaderWorkerSet's too, and Community and ConfigurationState are MetalLB's; a role; two of
-    # webhooks.
-    assert len(before) == len(KINDS) + 6
+    # DisaggregatedSet is LeaderWorkerSet's too, and seven more are MetalLB's; a role; two of webhooks.
+    assert len(before) == len(KINDS) + 11
 
 
 def test_what_go_fetches_is_held_to_a_hash() -> None:
