@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from test_weights_s3 import files_in, model, sums
+from test_weights_s3 import files_in, model, read_range, sums
 
 from sandbox import nfs
 from sandbox.settings import load
@@ -69,7 +69,7 @@ def test_a_branch_is_pinned_to_the_commit_that_it_was_when_listed(hub: Hub, dest
     manifest = source.manifest()
     repository.branches["master"] = NEW
     entry = next(entry for entry in manifest.files if entry.path == "config.json")
-    assert b"".join(source.read(entry, start=0, stop=entry.size)) == repository.commits[OLD]["config.json"]
+    assert read_range(source, entry, start=0, stop=entry.size) == repository.commits[OLD]["config.json"]
     result = quietly(bring, "modelscope://org/tiny?revision=master", destination)
     assert result.requested == "modelscope://org/tiny?revision=master"
     assert result.source == f"modelscope://org/tiny?revision={NEW}"
@@ -100,7 +100,7 @@ def test_a_renewed_token_is_used_at_the_next_request(
     entry = source.manifest().files[0]
     hub.expired.add("first")
     secret.write_text("second\n")
-    assert len(b"".join(source.read(entry, start=0, stop=entry.size))) == entry.size
+    assert len(read_range(source, entry, start=0, stop=entry.size)) == entry.size
 
 
 @pytest.mark.parametrize(
