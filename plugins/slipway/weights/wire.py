@@ -20,6 +20,7 @@ from slipway.weights.connect import Refused, connect, find_proxy, message, proxy
 from slipway.weights.sources.base import TransientError
 
 _LONGEST_REFUSAL = 64 * 1024
+_MANY_BYTES = 256 * 1024
 _MOST_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _AUTHORISING = {"authorization", "cookie"}
@@ -149,7 +150,8 @@ class Body:
         self._rest, self._left = memoryview(rest)[:length], length
         self._too_long = len(rest) > length
         # A kernel that waits until the buffer is full saves most of the calls; TLS has no such wait.
-        self._flags = 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_WAITALL
+        self._plain = not isinstance(connection, ssl.SSLSocket)
+        self._wakes_at = 1
 
     def readinto(self, view: memoryview) -> int:
         """Fill a buffer as far as bytes are there; 0 is the end, or a connection that was cut."""
@@ -162,13 +164,24 @@ class Body:
             self._rest = self._rest[count:]
         else:
             try:
-                count = self._connection.recv_into(view, wanted, self._flags)
+                if self._plain:
+                    self._wake_at(_MANY_BYTES if wanted < self._left else 1)
+                count = self._connection.recv_into(view, wanted, socket.MSG_WAITALL if self._plain else 0)
             except (BlockingIOError, TimeoutError) as error:
                 raise TransientError("no bytes came for too long") from error
             except OSError as error:
                 raise TransientError(f"{type(error).__name__}: {error.strerror or error}") from error
         self._left -= count
         return count
+
+    def _wake_at(self, count: int) -> None:
+        """Let the kernel wake this thread only when so many bytes are there, not for each packet.
+
+        The last bytes of an answer are never that many, and nothing comes after them: they wake at once.
+        """
+        if count != self._wakes_at:
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+            self._wakes_at = count
 
     def close(self) -> None:
         """Give the connection back if all was read and it can be used again."""
