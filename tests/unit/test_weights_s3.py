@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,18 +127,17 @@ def find_versitygw() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    program = find_versitygw()
-    base = tmp_path_factory.mktemp("s3")
+@contextmanager
+def serving_s3(base: Path, *flags: str) -> Iterator[Gateway]:
+    """Run the server for the duration of a block."""
     root, sidecar = base / "data", base / "sidecar"
-    root.mkdir()
+    root.mkdir(parents=True)
     sidecar.mkdir()
     port = free_port()
     access, secret = KEYS.values()
     address = ["--access", access, "--secret", secret, "--port", f"127.0.0.1:{port}"]
     process = subprocess.Popen(
-        [program, "--quiet", *address, "posix", "--sidecar", str(sidecar), str(root)],
+        [find_versitygw(), "--quiet", *address, *flags, "posix", "--sidecar", str(sidecar), str(root)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -157,6 +156,27 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         client.close()
         process.kill()  # asked kindly, it waits for idle connections
         process.wait(timeout=10)
+
+
+@contextmanager
+def accounts(base: Path) -> Iterator[tuple[Gateway, Callable[..., None]]]:
+    """A server with accounts of its own, and its administration."""
+    (base / "iam").mkdir(parents=True)
+    with serving_s3(base, "--iam-dir", str(base / "iam"), "--iam-cache-disable") as server:
+        access, secret = KEYS.values()
+
+        def admin(*command: str) -> None:
+            url = f"http://127.0.0.1:{server.port}"
+            login = ["--access", access, "--secret", secret, "--endpoint-url", url]
+            subprocess.run([find_versitygw(), "admin", *login, *command], check=True, capture_output=True)
+
+        yield server, admin
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with serving_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -121,10 +121,11 @@ class S3Source:
     def refused(self, entry: FileEntry, request: Request, answer: Refused) -> Exception:
         """Say what an answer means that is not the range; keys that have expired may be others by now."""
         fault = fault_of(answer)
-        if fault.code in RENEWABLE:
+        if fault.code in RENEWABLE or fault.status in {401, 403}:
+            # Also keys of which one was read before and one after the Secret's files were replaced.
             if self._access.keys_now() != request.signed_by:
                 return TransientError(f"{fault.code}; the keys were renewed meanwhile")
-            if self._access.may_be_renewed():
+            if fault.code in RENEWABLE and self._access.may_be_renewed():
                 return TransientError(
                     f"{fault.code}; waiting for new keys in the Secret",
                     wait=RENEWAL_SECONDS,
