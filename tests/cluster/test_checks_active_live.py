@@ -14,7 +14,10 @@ from slipway.checks.subject import Site, Subject
 from slipway.cluster.client import Cluster
 
 ACTIVE = {one.id: one for one in CHECKS if "active" in one.asked}
-S3 = {"endpoint_url": "http://s3.slipway-sandbox.svc.cluster.local:7070", "secret": "s3-credentials"}
+S3 = {
+    "endpoint_url": "http://s3.slipway-sandbox.svc.cluster.local:7070",
+    "credentials": {"s3-credentials": {}},
+}
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
-"""One healthy cluster as a list of objects, an API server that serves them, and what is meant to run there."""
+"""One healthy cluster as a list of objects, and what is meant to run there."""
 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 from cryptography import x509
@@ -21,90 +18,6 @@ from slipway.checks.subject import Site, Subject
 from slipway.cluster.objects import Object
 
 GATEWAY = "gateway.networking.k8s.io"
-PLURALS = {
-    "IngressClass": "ingressclasses",
-    "StorageClass": "storageclasses",
-    "GatewayClass": "gatewayclasses",
-}
-
-
-BUILT_IN = (
-    ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
-    ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
-    ("apps/v1", "DaemonSet"),
-    ("discovery.k8s.io/v1", "EndpointSlice"),
-    ("storage.k8s.io/v1", "CSIDriver"),
-    ("v1", "LimitRange"),
-    ("v1", "ResourceQuota"),
-)
-
-
-def plural_of(kind: str) -> str:
-    return PLURALS.get(kind, f"{kind.lower()}s")
-
-
-class FakeApi:
-    """An API server over a list of objects; every kind that the list has is installed, and those named besides."""
-
-    def __init__(
-        self,
-        objects: list[Object],
-        *,
-        kinds: Iterable[tuple[str, str]] = (),
-        denied: Callable[[dict[str, str]], bool] = lambda access: False,
-        version: str = "v1.34.4",
-        clock: timedelta = timedelta(),
-        forbidden: Iterable[str] = (),
-    ) -> None:
-        self.configuration = SimpleNamespace(host="https://cluster.test:6443", verify_ssl=True)
-        self.objects, self.denied, self.version, self.clock = objects, denied, version, clock
-        self.forbidden = set(forbidden)
-        self.kinds = {(one["apiVersion"], one["kind"]) for one in objects} | set(kinds) | set(BUILT_IN)
-
-    def call_api(self, path: str, method: str, *, body: Any = None, **_: Any) -> Any:
-        status, answer = self._answer(path, body)
-        moment = (datetime.now(UTC) + self.clock).strftime("%a, %d %b %Y %H:%M:%S GMT")
-        return SimpleNamespace(status=status, data=json.dumps(answer).encode(), headers={"Date": moment})
-
-    def _answer(self, path: str, body: Any) -> tuple[int, Any]:
-        if path == "/version":
-            return 200, {"gitVersion": self.version}
-        if path == "/readyz":
-            return 200, {}
-        if path.endswith("/selfsubjectaccessreviews"):
-            return 200, {"status": {"allowed": not self.denied(body["spec"]["resourceAttributes"])}}
-        parts = path.strip("/").split("/")
-        version = parts[1] if parts[0] == "api" else "/".join(parts[1:3])
-        rest = parts[2:] if parts[0] == "api" else parts[3:]
-        if not rest:
-            return self._discover(version)
-        namespace = None
-        if rest[0] == "namespaces" and len(rest) > 2:
-            namespace, rest = rest[1], rest[2:]
-        if rest[0] in self.forbidden:
-            return 403, {"kind": "Status", "message": f"{rest[0]} is forbidden", "reason": "Forbidden"}
-        return self._find(version, rest, namespace)
-
-    def _discover(self, version: str) -> tuple[int, Any]:
-        found = sorted(kind for at, kind in self.kinds if at == version)
-        resources = [{"name": plural_of(kind), "kind": kind, "namespaced": True} for kind in found]
-        for one in resources:
-            listed = [obj for obj in self.objects if obj["kind"] == one["kind"]]
-            one["namespaced"] = all("namespace" in obj["metadata"] for obj in listed)
-        return (200, {"resources": resources}) if found else (404, {"kind": "Status", "message": "not found"})
-
-    def _find(self, version: str, rest: list[str], namespace: str | None) -> tuple[int, Any]:
-        found = [
-            one
-            for one in self.objects
-            if one["apiVersion"] == version
-            and plural_of(one["kind"]) == rest[0]
-            and namespace in (None, one["metadata"].get("namespace"))
-        ]
-        if len(rest) == 1:
-            return 200, {"items": found}
-        named = [one for one in found if one["metadata"]["name"] == rest[1]]
-        return (200, named[0]) if named else (404, {"kind": "Status", "message": "not found"})
 
 
 def obj(api_version: str, kind: str, name: str, *, namespace: str | None = None, **more: Any) -> Object:
@@ -219,10 +132,24 @@ def route(namespace: str, name: str, backend: tuple[str, int], host: str | None)
     )
 
 
+def lease(name: str, *, ahead: float = 0) -> Object:
+    renewed = datetime.now(UTC) + timedelta(seconds=ahead)
+    spec = {"renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "leaseDurationSeconds": 40}
+    return obj("coordination.k8s.io/v1", "Lease", name, namespace="kube-node-lease", spec=spec)
+
+
 HYDRA_CONFIG = """
 cluster_name: worker-1
 agent_base_url: https://chat.models.example
 agent_server: {address: hydra.example:443, plaintext: false, insecure: false}
+"""
+
+
+SERVER_CONFIG = """
+db_config:
+  dbType: mysql
+  dsn: hydra:secret@tcp(mysql-master.mcamel-system.svc.cluster.local:3306)/hydra?charset=utf8mb4
+redis_config: {addr: "redis.mcamel-system:6379", password: secret}
 """
 
 
@@ -249,6 +176,8 @@ def healthy() -> list[Object]:
         node("gpu-1"),
         node("gpu-2"),
         obj("v1", "Pod", "other", namespace="elsewhere", spec=serving, status={"phase": "Running"}),
+        lease("gpu-1"),
+        lease("gpu-2"),
         obj("v1", "Namespace", "models", labels={"pod-security.kubernetes.io/enforce": "restricted"}),
         obj("v1", "Namespace", "public"),
         obj("v1", "Secret", "api-key", namespace="models", data={"api-key": encoded("x")}),
@@ -341,7 +270,42 @@ def healthy() -> list[Object]:
             status={"loadBalancer": {"ingress": [{"ip": "10.1.0.11"}]}},
         ),
         obj("data.fluid.io/v1alpha1", "Dataset", "llm", namespace="models", status={"phase": "Bound"}),
+        obj(
+            *("data.fluid.io/v1alpha1", "JindoRuntime", "llm"),
+            namespace="models",
+            status={"workerPhase": "Ready", "cacheStates": {"cachedPercentage": "100.0%"}},
+        ),
+        obj(
+            *("dataset.baizeai.io/v1alpha1", "Dataset", "qwen3-0.6b"),
+            namespace="public",
+            labels={"hydra.io/model-id": "qwen3-0.6b"},
+            status={"phase": "READY"},
+        ),
+        obj(
+            *("v1", "Service", "qwen-nodes"),
+            namespace="models",
+            spec={"type": "NodePort", "ports": [{"port": 8000, "nodePort": 30080}]},
+        ),
+        claim(),
+        # Hydra's global side, in the same cluster: its guide allows that.
+        deployment("hydra-system", "hydra"),
+        deployment("istio-system", "istiod"),
+        obj("v1", "ConfigMap", "hydra", namespace="hydra-system", data={"config.yaml": SERVER_CONFIG}),
+        *service("mcamel-system", "mysql-master", 3306),
+        *service("mcamel-system", "redis", 6379),
     ]
+
+
+def claim(**more: Any) -> Object:
+    spec = {
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": "nfs-csi",
+        "resources": {"requests": {"storage": "10Gi"}},
+    }
+    status = {"phase": "Bound", "capacity": {"storage": "10Gi"}}
+    made = obj("v1", "PersistentVolumeClaim", "w", namespace="models", spec=spec, status={**status, **more})
+    made["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    return made
 
 
 KINDS = [
@@ -352,6 +316,8 @@ KINDS = [
     *((f"{GATEWAY}/v1", kind) for kind in ("Gateway", "GatewayClass", "HTTPRoute")),
     ("metallb.io/v1beta1", "IPAddressPool"),
     ("data.fluid.io/v1alpha1", "Dataset"),
+    ("data.fluid.io/v1alpha1", "JindoRuntime"),
+    ("dataset.baizeai.io/v1alpha1", "Dataset"),
 ]
 
 
@@ -382,12 +348,44 @@ def record(**more: Any) -> Cluster:
                 "name": "gateway",
                 "namespace": "gateways",
                 "gateway_class": "eg",
-                "listeners": [{"name": "https", "port": 443, "certificate": "models-tls"}],
+                "listeners": [
+                    {"name": "http", "port": 80},
+                    {"name": "https", "port": 443, "certificate": "models-tls"},
+                ],
             },
             "setup": {
+                "nfs": [{"storage_class": "nfs-csi", "server": "nfs.example", "share": "/export"}],
+                "routes": [
+                    {
+                        "name": "hydra-agent-knoway",
+                        "namespace": "hydra-system",
+                        "service": "knoway-gateway",
+                        "port": 8080,
+                    }
+                ],
                 "node_labels": {"gpu": "on"},
                 "address_pools": [{"name": "pool", "addresses": ["10.1.0.10-10.1.0.19"]}],
-                "charts": [chart],
+                "charts": [
+                    chart,
+                    {
+                        "name": "hydra",
+                        "namespace": "hydra-system",
+                        "chart": "hydra/hydra",
+                        "version": "0.12.3",
+                    },
+                    {
+                        "name": "hami",
+                        "namespace": "kube-system",
+                        "chart": "hami-charts/hami",
+                        "version": "2.7.1",
+                    },
+                    {
+                        "name": "csi-driver-nfs",
+                        "namespace": "kube-system",
+                        "chart": "csi-driver-nfs/csi-driver-nfs",
+                        "version": "4.13.4",
+                    },
+                ],
             },
             **more,
         }
@@ -417,7 +415,9 @@ def subject(**more: Any) -> Subject:
             "pod_security": "restricted",
             "kinds": ("StatefulSet", "HTTPRoute"),
             "apis": [
-                {"api_version": version, "kind": kind} for version, kind in KINDS if kind != "IPAddressPool"
+                {"api_version": version, "kind": kind}
+                for version, kind in KINDS
+                if kind != "IPAddressPool" and "baizeai" not in version
             ],
             "secrets": [
                 {"name": "api-key", "keys": ("api-key",)},
@@ -440,7 +440,8 @@ def subject(**more: Any) -> Subject:
                 }
             ],
             "balancers": ("qwen-public",),
-            "datasets": [("Dataset", "models", "llm")],
+            "node_ports": [{"name": "qwen-nodes", "node_port": 30080}],
+            "datasets": [("Dataset", "models", "llm"), ("JindoRuntime", "models", "llm")],
             **more,
         }
     )

@@ -85,6 +85,28 @@ def why_not(node: Object, subject: Subject, *, state: bool = True) -> str:
     return ""
 
 
+def let_in(nodes: Iterable[Object], subject: Subject) -> str:
+    """Return the command that lets the pods onto nodes that exclude them, as far as commands can; "" for none."""
+    changes: dict[tuple[str, str], list[str]] = {}
+    for node in nodes:
+        labels, name = labels_of(node), node["metadata"]["name"]
+        wanted = {key: [value] for key, value in subject.node_selector.items()} | subject.node_affinity
+        for key, values in wanted.items():
+            if labels.get(key) not in values:
+                changes.setdefault(("label", f"--overwrite {key}={values[0]}"), []).append(name)
+        for taint in node["spec"].get("taints") or []:
+            if taint["effect"] != "PreferNoSchedule" and not _tolerated(taint, subject.tolerations):
+                changes.setdefault(("taint", f"{taint['key']}:{taint['effect']}-"), []).append(name)
+        if node["spec"].get("unschedulable"):
+            changes.setdefault(("uncordon", ""), []).append(name)
+    return " && ".join(
+        f"kubectl {verb} {' '.join(names[:MOST_NODES_TOLD])} {change}".rstrip()
+        if verb == "uncordon"
+        else f"kubectl {verb} node {' '.join(names[:MOST_NODES_TOLD])} {change}"
+        for (verb, change), names in changes.items()
+    )
+
+
 def _elsewhere(node: Object, subject: Subject) -> str:
     """Return what the node lacks of a name or labels that the pods want, or ""."""
     labels, name = labels_of(node), node["metadata"]["name"]

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from slipway.checks import rights
-from slipway.checks.accelerators import check_cards, check_drivers, check_labels, check_simulated
-from slipway.checks.active import check_reach, check_volumes
 from slipway.checks.api import check_api, check_certificate, check_clock, check_skew
+from slipway.checks.balancers import check_balancers, needs_balancers
 from slipway.checks.capacity import check_capacity, check_sizing, check_surge
+from slipway.checks.cards import check_cards, check_labels, check_simulated
 from slipway.checks.check import BOTH, Check, per_endpoint
 from slipway.checks.classes import check_classes
 from slipway.checks.datasets import check_acs, check_datasets, needs_datasets
+from slipway.checks.drivers import check_drivers
 from slipway.checks.gateway import check_gateway_api, check_gateways, needs_gateway
 from slipway.checks.hami import check_hami
 from slipway.checks.hydra import chart_of, check_hydra
+from slipway.checks.hydra_server import check_hydra_server, server_chart_of
 from slipway.checks.machines import check_architecture, check_machines
 from slipway.checks.namespaces import check_namespace, check_quotas
+from slipway.checks.node_files import check_node_files
 from slipway.checks.nodes import check_images, check_nodes
 from slipway.checks.permissions import check_permissions
 from slipway.checks.plans import check_plans
 from slipway.checks.programs import check_apis, check_webhooks
-from slipway.checks.routes import check_balancers, check_names, check_routes, needs_balancers
+from slipway.checks.reach import check_reach
+from slipway.checks.routes import check_names, check_routes
 from slipway.checks.storage import check_secrets, check_storage
+from slipway.checks.volumes import check_volumes
 
 API = Check(
     id="api",
@@ -47,6 +52,7 @@ CHECKS: tuple[Check, ...] = (
         scope="cluster",
         function=check_clock,
         remedy="Let NTP set the clocks",
+        rights=(rights.NODE_LEASES,),
     ),
     Check(
         id="skew",
@@ -159,6 +165,15 @@ CHECKS: tuple[Check, ...] = (
         rights=(rights.PROGRAMS, rights.WEBHOOKS, rights.SLICES),
     ),
     Check(
+        id="node-files",
+        title="C library and default container runtime of nodes",
+        scope="node",
+        function=check_node_files,
+        needs=lambda site: site.offers("hami") or site.node_pods is not None,
+        remedy="Set the container runtime's default",
+        deadline=300,
+    ),
+    Check(
         id="classes",
         title="storage classes are there and fit",
         scope="cluster",
@@ -237,7 +252,16 @@ CHECKS: tuple[Check, ...] = (
         function=check_hydra,
         needs=lambda site: chart_of(site) is not None,
         remedy="Install or configure the agent",
-        rights=(rights.PROGRAMS, rights.HYDRA_CONFIG),
+        rights=(rights.PROGRAMS, rights.HYDRA_CONFIG, rights.GATEWAYS, rights.DATASET_STATE),
+    ),
+    Check(
+        id="hydra-server",
+        title="Hydra runs, with its database and cache",
+        scope="cluster",
+        function=check_hydra_server,
+        needs=lambda site: server_chart_of(site) is not None,
+        remedy="Install or configure Hydra",
+        rights=(rights.PROGRAMS, rights.HYDRA_CONFIG, rights.SERVICES, rights.SLICES),
     ),
     Check(
         id="datasets",
