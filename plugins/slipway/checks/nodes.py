@@ -57,7 +57,7 @@ def _none_fits(view: View, subject: Subject) -> Finding:
         severity="blocking",
         about="all nodes",
         reason=f"none of {len(view.nodes())} may take the pods: {'; '.join(reasons)}",
-        remedy="Label a node, or add a toleration to the accelerator's record: kubectl get nodes --show-labels",
+        remedy=f"Correct the accelerator's record, or open the nodes that are meant: {let_in(view.nodes(), subject)}",
     )
 
 
