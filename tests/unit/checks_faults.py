@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ def change(kind: str, name: str, where: str, value: Any) -> Callable[[Objects], 
         if value is None:
             del target[int(last) if last.isdigit() else last]
         else:
-            target[int(last) if last.isdigit() else last] = value
+            target[int(last) if last.isdigit() else last] = copy.deepcopy(value)
         return objects
 
     return apply
@@ -74,7 +75,8 @@ def tls(**more: Any) -> Callable[[Objects], Objects]:
 
 
 def clock(node: str, ahead: float) -> Callable[[Objects], Objects]:
-    return change("Lease", node, "spec", snapshot.lease(node, ahead=ahead)["spec"])
+    # Made when it is asked for: a lease that was made as the tests were collected has aged since.
+    return lambda objects: change("Lease", node, "spec", snapshot.lease(node, ahead=ahead)["spec"])(objects)
 
 
 def silent(service: str) -> Callable[[Objects], Objects]:
@@ -491,7 +493,7 @@ FAULTS: dict[str, tuple[Callable[[Objects], Objects], str, str, str, str]] = {
     ),
     "claim not bound": (
         change("PersistentVolumeClaim", "w", "status", {"phase": "Pending"}),
-        *("storage", "models/w", "provisioner nfs.csi.k8s.io has made no volume", "blocking"),
+        *("storage", "models/w", "has made no volume for it", "blocking"),
     ),
     "claim lost": (
         change("PersistentVolumeClaim", "w", "status|phase", "Lost"),

