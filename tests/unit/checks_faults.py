@@ -617,6 +617,10 @@ CONSEQUENCES = {
 
 # By fault: those that cannot be seen beside it, because it takes away where they would show.
 HIDDEN: dict[str, set[str]] = {
+    "all nodes closed": {"full nodes"},
+    "storage class gone": {"claim not bound"},
+    "node not ready": {"a node's clock ahead", "a node's clock far behind"},
+    "node silent": {"a node's clock ahead", "a node's clock far behind"},
     "no card offered": {"old driver", "old CUDA", "driver unknown", "simulated cards as real"},
     "taint": {"old CUDA", "simulated cards as real"},
     "simulated cards as real": {"old driver", "driver unknown"},

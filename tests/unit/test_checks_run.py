@@ -271,5 +271,5 @@ def test_a_missing_rule_is_ready_to_apply(monkeypatch: pytest.MonkeyPatch) -> No
     assert role["kind"] == "Role"
     assert role["metadata"]["namespace"] == "models"
     assert role["rules"] == [
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "update"]}
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
     ]

@@ -244,14 +244,14 @@ def apply_this(user: str | None) -> str:
 
 
 def _missing(rule: Rule, namespace: str | None, missing: list[Access], *, user: str | None) -> Finding:
-    lacking = replace(rule, verbs=tuple(dict.fromkeys(access.verb for access in missing)))
-    name = f"{ROLE}-{rule.resources[0].replace('/', '-')}"
+    # The whole rule and a name of its own: a role of the missing verbs alone would take back what an earlier one gave.
+    name = f"{ROLE}-{rule.resources[0].replace('/', '-')}" + (f".{rule.group}" if rule.group else "")
     return Finding(
         check="permissions",
         severity="blocking" if rule.needed else "warning",
         about=f"namespace {namespace}" if namespace else "the whole cluster",
         reason=f"may not {', '.join(map(str, missing))} (needed for: {rule.why})",
-        remedy=f"{apply_this(user)}\n" + rights_yaml([lacking], name=name, user=user, namespace=namespace),
+        remedy=f"{apply_this(user)}\n" + rights_yaml([rule], name=name, user=user, namespace=namespace),
     )
 
 
