@@ -17,7 +17,8 @@ from slipway.checks.subject import Site
 from slipway.cluster.client import Cluster
 from tests.unit import checks_snapshot as snapshot
 from tests.unit.checks_api import FakeApi
-from tests.unit.checks_faults import ADVICE, CONSEQUENCES, FAULTS, HIDDEN, Objects, change, every_node
+from tests.unit.checks_broken import Objects, change, every_node
+from tests.unit.checks_faults import ADVICE, CONSEQUENCES, FAULTS, HIDDEN
 from tests.unit.checks_terminal import Terminal, command_of
 
 
