@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from sandbox import s3
-from sandbox.settings import load
+from sandbox import nfs, s3
+from sandbox.settings import NODE_IP, load
 from slipway.checks.findings import Finding, table
 from slipway.checks.registry import CHECKS
 from slipway.checks.run import run_checks
 from slipway.checks.subject import Site, Subject
+from slipway.checks.trial_pod import pod_of, running
 from slipway.cluster.client import Cluster
 from slipway.cluster.objects import ref_of
 
@@ -125,6 +126,18 @@ def test_a_broken_dns_is_found(cluster: Cluster, place: str, image: str) -> None
         assert dns.severity == "blocking" and "k8s-app=kube-dns" in dns.remedy, table(found)
     finally:
         cluster.patch(ref, {"endpoints": slice_["endpoints"]})
+
+
+def test_an_nfs_export_is_there_or_not(cluster: Cluster, place: str, image: str) -> None:
+    subject = Subject.model_validate({"namespace": place, "tools_image": image})
+    nfs_server = {"do": "export", "host": NODE_IP, "port": nfs.PORT}
+    orders = [
+        {**nfs_server, "path": nfs.EXPORT},
+        {**nfs_server, "path": "/no-such-export"},
+        {**nfs_server, "path": nfs.EXPORT, "port": 1},
+    ]
+    with running(cluster, pod_of(subject, orders, name="slipway-check-nfs")) as (_, answers):
+        assert [one["ok"] for one in answers] == [True, False, False], answers
 
 
 def test_a_nodes_own_files_are_read_where_a_person_named_a_namespace(

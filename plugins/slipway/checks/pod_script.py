@@ -190,9 +190,10 @@ def export(order: dict[str, Any]) -> dict[str, Any]:
     """Mount an NFS export in user space, and give it up."""
     from slipway.weights.sources.libnfs import Mount
 
-    with socket.create_connection((order["host"], 2049), timeout=SECONDS):
+    port = int(order.get("port", 2049))
+    with socket.create_connection((order["host"], port), timeout=SECONDS):
         pass
-    Mount(f"nfs://{order['host']}{order['path']}?version=4", timeout_seconds=SECONDS).close()
+    Mount(f"nfs://{order['host']}{order['path']}?version=4&nfsport={port}", timeout_seconds=SECONDS).close()
     return {"told": f"{order['host']} exports {order['path']}"}
 
 
