@@ -103,6 +103,11 @@ def _cluster_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
         action="store_true",
         help="also try it out: pods that write to a volume, resolve names, reach registry and sources",
     )
+    check.add_argument(
+        "--node-pods",
+        metavar="NAMESPACE",
+        help="of a cluster: also look at the nodes' own files, with pods in this namespace of level privileged",
+    )
     check.add_argument("--output", choices=("table", "json"), default="table")
 
 
