@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from test_weights_s3 import KEYS, Gateway, accounts, files_in, gateway, model, safetensors  # noqa: F401 - a fixture
+from weights_gateway import KEYS, Gateway, accounts, files_in, model, safetensors
 
 from slipway.errors import WeightsError
 from slipway.weights import FetchOrder, fetch, parts
@@ -54,7 +54,7 @@ class Stored:
 
 
 @pytest.fixture(scope="module")
-def stored(gateway: Gateway) -> Stored:  # noqa: F811
+def stored(gateway: Gateway) -> Stored:
     files = model(size=5_000_000) | {"目录/说明.md": "你好".encode(), "extra.bin": safetensors(PART - 100)}
     listed = gateway.put("faults-with-sums", "m", files)
     return Stored(gateway, files, listed, gateway.put("faults-sizes-only", "m", files, with_sums=False))
@@ -86,7 +86,8 @@ def test_any_sequence_of_faults_ends_verified_or_with_a_typed_error(
             assert not destination.exists()
             assert not list(destination.parent.rglob(READY))
             proxy.fault = lambda: None
-            fetch(order, say=silently)
+            # A machine may be as slow as it likes where nothing is wrong.
+            fetch(order.model_copy(update={"stall_seconds": 60}), say=silently)
     assert files_in(destination) == stored.files
     assert [path.name for path in destination.parent.iterdir()] == [destination.name]
 
@@ -98,7 +99,7 @@ def test_one_fault_of_each_kind_costs_at_most_its_part_again(
     faults = [kind]
     with proxying(Proxy(stored.gateway.port, fault=lambda: faults.pop() if faults else None)) as proxy:
         order = stored.gateway.order(
-            stored.with_sums, destination, port=proxy.port, streams=1, stall_seconds=0.1
+            stored.with_sums, destination, port=proxy.port, streams=1, stall_seconds=2
         )
         if kind == "expired":
             with pytest.raises(WeightsError, match="the session token has expired"):
@@ -281,7 +282,7 @@ def test_two_pods_on_one_destination_download_it_once(
         order = stored.gateway.order(stored.with_sums, destination, port=proxy.port, streams=STREAMS)
         both = [start(order), start(order)]
         for process in both:
-            process.join(60)
+            process.join(600)
         assert [process.exitcode for process in both] == [0, 0]
         assert proxy.served == sum(map(len, stored.files.values()))
     assert files_in(destination) == stored.files

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from test_weights_s3 import files_in, model, read_range, sums
+from weights_gateway import files_in, model, read_range, sums
 
 from sandbox import nfs
 from sandbox.settings import load

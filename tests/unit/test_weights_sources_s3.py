@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from test_weights_s3 import KEYS, find_versitygw, free_port, read_range
+from weights_gateway import KEYS, find_versitygw, free_port, read_range
 
 from slipway.errors import WeightsError
 from slipway.weights import fetch, parts

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from test_weights_s3 import Gateway, files_in, gateway, keys, model  # noqa: F401 - fixtures
+from weights_gateway import KEYS, Gateway, files_in, model
 
 from tests.weights_proxy import Proxy, proxying
 
@@ -46,12 +46,15 @@ class Terminal:
 
 
 @pytest.fixture(autouse=True)
-def code(monkeypatch: pytest.MonkeyPatch) -> None:
+def code_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2] / "plugins"))
 
 
 def test_a_bar_is_shown_and_after_ctrl_c_the_same_command_goes_on(
-    gateway: Gateway,  # noqa: F811
+    gateway: Gateway,
     tmp_path: Path,
 ) -> None:
     files = model(size=60_000_000)
@@ -97,7 +100,7 @@ def test_a_bar_is_shown_and_after_ctrl_c_the_same_command_goes_on(
     ],
 )
 def test_what_is_wrong_is_one_line_and_an_exit_status(
-    gateway: Gateway,  # noqa: F811
+    gateway: Gateway,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     change: dict[str, str],
