@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from slipway.catalog.read import read_catalog
 from slipway.cli.shared import connect, include_of
-from slipway.errors import LockError
+from slipway.errors import SlipwayError
 from slipway.manifests.cluster_objects import cluster_record
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def prepare(options: argparse.Namespace) -> int:
     to_make = [step for step, one in zip(steps, outlooks, strict=True) if one.state != "there"]
     if options.output == "table":
         print(table(outlooks, diffs=True))
-    if options.approve and to_make:
+    if options.approve and all(one.state in ("there", "blocked") for one in outlooks):
+        failures = {one.step: one.reason for one in outlooks if one.state == "blocked"}
+    elif options.approve:
         failures = _make(target, to_make, outlooks, reason=options.reason)
     if options.output == "json":
         listed = [one.model_dump(mode="json") for one in outlooks]
@@ -81,8 +83,10 @@ def _make(target: Target, steps: list[Step], outlooks: list[Outlook], *, reason:
             history.approve(name, run_id=run_id, approver=who)
             approved = {one.step: one.approved for one in outlooks}
             failures = carry_out(target, steps, cluster=cluster, approved=approved, say=say)
-    except LockError as error:
+    except SlipwayError as error:
         history.finish(name, run_id=run_id, failures={"lock": str(error)})
+        for line in error.remedy.splitlines():
+            say(f"    {line}")
         raise
     history.finish(name, run_id=run_id, failures=failures)
     return failures

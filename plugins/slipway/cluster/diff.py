@@ -39,6 +39,8 @@ _METADATA = frozenset(
 )
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _HIDDEN = "***"
+# The definitions of the Gateway API are megabytes, which the dumper in Python takes seconds for.
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ def unified(ref: Ref, live: Object | None, wanted: Object | None) -> str:
     before, after = (_comparable(one) if one else None for one in (live, wanted))
     if ref.kind == "Secret":
         before, after = _without_secrets(before, after)
+    if before == after:
+        return ""
     lines = difflib.unified_diff(
         _yaml(before), _yaml(after), fromfile=f"cluster: {ref}", tofile=f"deployment: {ref}", lineterm=""
     )
@@ -164,4 +168,6 @@ def _without_secrets(before: Any, after: Any) -> tuple[Any, Any]:
 
 
 def _yaml(obj: Object | None) -> list[str]:
-    return yaml.safe_dump(obj, sort_keys=True, allow_unicode=True, width=110).splitlines() if obj else []
+    if not obj:
+        return []
+    return yaml.dump(obj, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=110).splitlines()

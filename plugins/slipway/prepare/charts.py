@@ -165,7 +165,9 @@ def _is_as_wanted(target: Target, chart: Chart, latest: Release) -> bool:
     if latest.status != "deployed":
         return False
     if latest.description.startswith(_MARK):
-        return latest.description == _mark(target, chart)
+        has_package = chart.package and target.packages and (target.packages / chart.package).exists()
+        mark = _mark(target, chart) if has_package else _content_mark(target, chart)
+        return latest.description == mark or (not has_package and latest.description.startswith(f"{mark} "))
     name = chart.chart.rpartition("/")[2]
     return (latest.chart, latest.version, latest.values) == (
         name,
@@ -175,11 +177,16 @@ def _is_as_wanted(target: Target, chart: Chart, latest: Release) -> bool:
 
 
 def _mark(target: Target, chart: Chart) -> str:
-    """Return what a revision is marked with: a hash over all that decides what it consists of."""
+    """Return what a revision is marked with: hashes over all that decides what it consists of."""
+    mark = _content_mark(target, chart)
+    if not chart.package:
+        return mark
+    return f"{mark} {hashlib.sha256(package(target, chart.package).read_bytes()).hexdigest()[:16]}"
+
+
+def _content_mark(target: Target, chart: Chart) -> str:
     content = chart.model_dump(mode="json", include={"chart", "repository", "version", "values"})
     content["mirror"] = target.record.registry_rewrite
-    if chart.package:
-        content["package"] = hashlib.sha256(package(target, chart.package).read_bytes()).hexdigest()
     return _MARK + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -111,13 +111,13 @@ class Helm:
         )
         try:
             printed, complaint = process.communicate(timeout=seconds)
-        except BaseException as error:
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            why = f"{seconds:.0f} s are over"
+            raise HelmError("helm takes too long and was asked to end", about=about, why=why) from None
+        except BaseException:
             # helm takes back what it began when it is asked to end; whoever waited for it has no time for that.
             process.terminate()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise HelmError(
-                    "helm takes too long", about=about, why=f"{seconds:.0f} s are over"
-                ) from error
             raise
         if process.returncode != 0:
             raise _failure(complaint, about=about)

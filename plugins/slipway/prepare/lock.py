@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 from slipway.cluster import lease
 from slipway.cluster.client import Cluster
+from slipway.cluster.faults import ApiError
 from slipway.cluster.fencing import FencedCluster
-from slipway.errors import LockError, SlipwayError
+from slipway.errors import ClusterError, LockError, SlipwayError
+from slipway.prepare.refusals import remedy_of
 
 # Where every cluster has Leases of parts that exist once. A name that no endpoint can have: it has a dot.
 PLACE = {"namespace": "kube-system", "endpoint_object": "cluster.prepare"}
@@ -39,8 +41,16 @@ def held(
 
     Raises:
         LockError: another holder did not end in time.
+        ClusterError: it cannot be asked for; a missing right is in the remedy.
     """
-    fencing = _take(cluster, holder=holder, patience=patience, say=say)
+    try:
+        fencing = _take(cluster, holder=holder, patience=patience, say=say)
+    except ApiError as error:
+        about = f"Lease {PLACE['namespace']}/{lease.lease_name(PLACE['endpoint_object'])}"
+        remedy = remedy_of(error)
+        raise ClusterError(
+            "the cluster's lock cannot be taken", about=about, why=error.why, remedy=remedy
+        ) from error
     ended = threading.Event()
     renewing = threading.Thread(target=_renew, args=(cluster, holder, fencing, ended), daemon=True)
     renewing.start()
