@@ -244,6 +244,12 @@ class PrepareStepOperator(_Preparing):
 
         with one_line_failures(context):
             planned, target = self.planned(context), self.target()
+            if not planned.approver or planned.status == "rejected":
+                raise UsageError(
+                    "nobody has approved this run's plan",
+                    about=self.cluster,
+                    remedy="Answer its question first",
+                )
             steps = {one.id: one for one in self.chosen()}
             step = steps[self.step]
             self._wait_for(target, [steps[name] for name in step.after if name in steps])
