@@ -34,23 +34,27 @@ def probe_step(plan: Plan, *, release: str, through: Through) -> StepPod:
         release: its label.
         through: ``release`` for the Service of this release alone, ``published`` for the one that clients use.
     """
-    label = release if through == "release" else None
-    order = {
-        "base_url": service_url(plan, release=label),
-        "served_name": plan.served_name,
-        "task": plan.server.task,
-        "health_path": _address(plan, plan.server.health_path, plan.server.health_port, label),
-        "metrics_path": _address(plan, plan.server.metrics_path, plan.server.metrics_port, label),
-        "expect_api_key": plan.api_key is not None,
-    }
     return StepPod(
         name=f"probe-{through}",
         module="slipway.probes",
-        order=json.dumps(order),
+        order=json.dumps(probe_order(plan, release=release if through == "release" else None)),
         image=plan.tools_image,
         memory="256Mi",
         api_key=plan.api_key.model_dump() if plan.api_key else None,
     )
+
+
+def probe_order(plan: Plan, *, release: str | None) -> dict[str, Any]:
+    """What to ask an endpoint: through the Service of one release, or through the published one."""
+    return {
+        "base_url": service_url(plan, release=release),
+        "served_name": plan.served_name,
+        "task": plan.server.task,
+        "tool_calls": plan.server.tool_calls,
+        "health_path": _address(plan, plan.server.health_path, plan.server.health_port, release),
+        "metrics_path": _address(plan, plan.server.metrics_path, plan.server.metrics_port, release),
+        "expect_api_key": plan.api_key is not None,
+    }
 
 
 def _address(plan: Plan, path: str | None, port: str, release: str | None) -> str | None:
@@ -62,7 +66,11 @@ def _address(plan: Plan, path: str | None, port: str, release: str | None) -> st
 
 def start_probe(cluster: Cluster, plan: Plan, *, release: str, through: Through, name: str) -> None:
     """Make the pod; one of that name that is there already is taken for this one."""
-    step = probe_step(plan, release=release, through=through)
+    start_pod(cluster, plan, step=probe_step(plan, release=release, through=through), name=name)
+
+
+def start_pod(cluster: Cluster, plan: Plan, *, step: StepPod, name: str) -> None:
+    """Make the pod of a step without a task; one of that name that is there already is taken for this one."""
     pod = render_one("step-pod.yaml.j2", plan=plan, step=step)
     pod["metadata"]["name"] = name
     pod["spec"]["activeDeadlineSeconds"] = PROBE_POD_SECONDS
