@@ -23,6 +23,7 @@ from sandbox import gobuild
 from sandbox.settings import Settings
 from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Object, Ref
+from slipway.cluster.transport import Request
 from slipway.prepare.helm_release import releases
 from slipway.releases.preparations import PreparationRecord, Preparations
 
@@ -157,14 +158,25 @@ class Prepare:
         for file in (module / "config/crd/standard").glob("*.yaml"):
             (self.packages / "gateway-api" / file.name).write_bytes(file.read_bytes())
 
-    def kubeconfig_of(self, user: str) -> Path:
-        """A kubeconfig that acts as another user."""
+    def somebody(self) -> tuple[str, Path]:
+        """A user without any right, and their kubeconfig: a ServiceAccount's token."""
+        name = f"{self.prefix}-user"
+        account = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": "default"},
+        }
+        self.cluster.apply(account)
+        self.given.append(Ref(apiVersion="v1", kind="ServiceAccount", namespace="default", name=name))
+        path = f"/api/v1/namespaces/default/serviceaccounts/{name}/token"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        answer = self.cluster.send(Request(method="POST", path=path, what="make a token", body=body))
         content = yaml.safe_load(self.kubeconfig.read_text(encoding="utf-8"))
         for one in content["users"]:
-            one["user"]["as"] = user
-        path = self.directory / f"{user}.conf"
-        path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        return path
+            one["user"] = {"token": answer.json()["status"]["token"]}
+        own = self.directory / "somebody.conf"
+        own.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return f"system:serviceaccount:default:{name}", own
 
     def give(self, role: Object, *, user: str) -> None:
         """Apply a role and bind it to a user."""

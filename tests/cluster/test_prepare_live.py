@@ -96,7 +96,9 @@ def versions(cluster: Cluster, run: Prepare, node: str) -> dict[str, str]:
     ]
     for api_version, kind, namespace in places:
         for one in cluster.list(api_version=api_version, kind=kind, namespace=namespace):
-            found[f"{kind} {one['metadata']['name']}"] = one["metadata"]["resourceVersion"]
+            # The status of a Deployment goes on to change by itself.
+            version = "generation" if kind == "Deployment" else "resourceVersion"
+            found[f"{kind} {one['metadata']['name']}"] = str(one["metadata"][version])
     for name in (own, f"{run.prefix}-shared"):
         live = cluster.get(api_version="v1", kind="Namespace", name=name)
         found[f"Namespace {name}"] = live["metadata"]["resourceVersion"] if live else ""
@@ -203,9 +205,9 @@ def test_two_preparations_of_a_cluster_do_not_work_at_once(prepare: Prepare, clu
 def test_without_the_rights_the_rule_is_printed_and_with_it_the_step_can_be_made(
     prepare: Prepare, cluster: Cluster
 ) -> None:
-    user, name = f"{prepare.prefix}-user", f"{prepare.prefix}-own"
+    name = f"{prepare.prefix}-own"
     prepare.record(setup={"namespaces": [{"name": name, "pod_security": "baseline"}]})
-    kubeconfig = prepare.kubeconfig_of(user)
+    user, kubeconfig = prepare.somebody()
     refused = prepare.run("--approve", kubeconfig=kubeconfig)
     (step,) = refused.plan
 

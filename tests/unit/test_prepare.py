@@ -139,6 +139,8 @@ def test_a_missing_right_is_printed_as_a_role_that_is_ready_to_apply() -> None:
     ]
     named = yaml.safe_load(missing_rule(IN_NAMESPACE).partition("\n")[2])
     assert named["metadata"]["namespace"] == "models" and named["rules"][0]["verbs"] == ["get", "list"]
+    space = 'User "u" cannot get resource "namespaces" in API group "" in the namespace "new"'
+    assert yaml.safe_load(missing_rule(space).partition("\n")[2])["kind"] == "ClusterRole"
     assert missing_rule("something else") == ""
 
 

@@ -17,7 +17,7 @@ _FORBIDDEN = re.compile(
     r'(?: in the namespace "(?P<namespace>[^"]+)")?'
 )
 # What a step does with an object besides the one verb that was refused: it would be refused next.
-_WITH = {"get": ("get",), "list": ("get", "list")}
+_WITH = {"list": ("get", "list")}
 _CHANGES = ("get", "create", "patch")
 
 
@@ -40,6 +40,8 @@ def missing_rule(message: str) -> str:
     if found is None:
         return ""
     resource, namespace = found["resource"], found["namespace"]
+    if resource == "namespaces":
+        namespace = None  # the server names the namespace itself, which is not there to hold a role
     rule = Rule(
         group=found["group"],
         resources=(resource,),
