@@ -140,7 +140,7 @@ class PlanPreparationOperator(_Preparing):
             return [one["step"] for one in kept.plan if one["state"] != "there"]
 
 
-class ApprovePreparationOperator(ApprovalOperator):  # type: ignore[misc]  # the provider ships no types
+class ApprovePreparationOperator(ApprovalOperator):
     """Ask a person on a page that shows the plan; wait without a worker, for as long as it takes.
 
     Nobody is asked where nothing is to be done, or where the run itself says ``approve`` (a system that triggers it by

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypedDict
 
 from slipway.cluster import lease
 from slipway.cluster.client import Cluster
@@ -14,8 +15,14 @@ from slipway.cluster.fencing import FencedCluster
 from slipway.errors import ClusterError, LockError, SlipwayError
 from slipway.prepare.refusals import remedy_of
 
+
+class _Place(TypedDict):
+    namespace: str
+    endpoint_object: str
+
+
 # Where every cluster has Leases of parts that exist once. A name that no endpoint can have: it has a dot.
-PLACE = {"namespace": "kube-system", "endpoint_object": "cluster.prepare"}
+PLACE: _Place = {"namespace": "kube-system", "endpoint_object": "cluster.prepare"}
 LEASE_SECONDS = 45
 _RENEW_SECONDS = 10.0
 _ASK_SECONDS = 2.0

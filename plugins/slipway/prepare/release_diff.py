@@ -74,9 +74,9 @@ def missing(cluster: Cluster, objects: Iterable[Object], *, namespace: str) -> l
 
 def of_values(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Return a unified diff of a release's values; somebody may have given a password as one, so they are redacted."""
-    texts = [yaml.safe_dump(dict(one), sort_keys=True, width=110).splitlines() for one in (old, new)]
+    before, after = (yaml.safe_dump(dict(one), sort_keys=True, width=110).splitlines() for one in (old, new))
     lines = difflib.unified_diff(
-        *texts, fromfile="values: as installed", tofile="values: as wanted", lineterm=""
+        before, after, fromfile="values: as installed", tofile="values: as wanted", lineterm=""
     )
     return redact("".join(f"{line}\n" for line in lines))
 
