@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,11 @@ from botocore.config import Config
 from slipway.errors import UsageError, WeightsError
 from slipway.pods import parse_result
 from slipway.weights import FetchOrder, FetchResult, S3Settings, fetch
-from slipway.weights.manifest import READY
+from slipway.weights.connect import Refused
+from slipway.weights.manifest import READY, FileEntry
+from slipway.weights.sources import Source
+from slipway.weights.sources.base import Addressed
+from slipway.weights.wire import Wire
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test-access", "AWS_SECRET_ACCESS_KEY": "test-secret"}
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
@@ -66,16 +70,44 @@ class Gateway:
     client: Any
 
     def put(self, bucket: str, prefix: str, files: dict[str, bytes], *, with_sums: bool = True) -> str:
-        """Upload a model and return its source."""
+        """Upload a model and return its source.
+
+        Without a list of digests the files come past the server, for of what is uploaded it keeps a checksum.
+        """
         self.client.create_bucket(Bucket=bucket)
-        for name, data in (files | ({"SHA256SUMS": sums(files)} if with_sums else {})).items():
-            self.client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=data)
+        for name, data in files.items():
+            if with_sums:
+                self.client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=data)
+            else:
+                file = self.root / bucket / prefix / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
+        if with_sums:
+            self.client.put_object(Bucket=bucket, Key=f"{prefix}/SHA256SUMS", Body=sums(files))
         return f"s3://{bucket}/{prefix}"
 
     def order(self, source: str, destination: Path, *, port: int | None = None, **more: Any) -> FetchOrder:
         """An order for this server, or for a proxy in front of it."""
         s3 = S3Settings(endpoint_url=f"http://127.0.0.1:{port or self.port}")
         return FetchOrder(source=source, destination=str(destination), s3=s3, **more)
+
+
+def read_range(source: Source, entry: FileEntry, *, start: int, stop: int) -> bytes:
+    """One try of a range, as the engine makes it."""
+    assert isinstance(source, Addressed)
+    request = source.request(entry, start=start, stop=stop)
+    data = bytearray(stop - start)
+    with closing(Wire(stall_seconds=5)) as wire:
+        try:
+            body = wire.open(request, start=start, stop=stop, size=entry.size)
+        except Refused as answer:
+            raise source.refused(entry, request, answer) from None
+        source.answered(entry, body.headers)
+        done = 0
+        while count := body.readinto(memoryview(data)[done:]):
+            done += count
+        body.close()
+    return bytes(data[:done])
 
 
 def free_port() -> int:
@@ -95,18 +127,17 @@ def find_versitygw() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    program = find_versitygw()
-    base = tmp_path_factory.mktemp("s3")
+@contextmanager
+def serving_s3(base: Path, *flags: str) -> Iterator[Gateway]:
+    """Run the server for the duration of a block."""
     root, sidecar = base / "data", base / "sidecar"
-    root.mkdir()
+    root.mkdir(parents=True)
     sidecar.mkdir()
     port = free_port()
     access, secret = KEYS.values()
     address = ["--access", access, "--secret", secret, "--port", f"127.0.0.1:{port}"]
     process = subprocess.Popen(
-        [program, "--quiet", *address, "posix", "--sidecar", str(sidecar), str(root)],
+        [find_versitygw(), "--quiet", *address, *flags, "posix", "--sidecar", str(sidecar), str(root)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -125,6 +156,27 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         client.close()
         process.kill()  # asked kindly, it waits for idle connections
         process.wait(timeout=10)
+
+
+@contextmanager
+def accounts(base: Path) -> Iterator[tuple[Gateway, Callable[..., None]]]:
+    """A server with accounts of its own, and its administration."""
+    (base / "iam").mkdir(parents=True)
+    with serving_s3(base, "--iam-dir", str(base / "iam"), "--iam-cache-disable") as server:
+        access, secret = KEYS.values()
+
+        def admin(*command: str) -> None:
+            url = f"http://127.0.0.1:{server.port}"
+            login = ["--access", access, "--secret", secret, "--endpoint-url", url]
+            subprocess.run([find_versitygw(), "admin", *login, *command], check=True, capture_output=True)
+
+        yield server, admin
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with serving_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -424,6 +476,53 @@ def test_where_there_is_only_a_crc64nvme_it_is_checked_and_named(
         file.write(data)
     with pytest.raises(WeightsError, match=r"does not have the digest.*CRC64NVME is"):
         fetch(order.model_copy(update={"destination": f"{destination}-again"}))
+
+
+COMPOSITES = ["SHA256", "SHA1", "CRC32C", "CRC32"]
+
+
+def upload_in_parts(gateway: Gateway, bucket: str, key: str, data: bytes, *, kind: str, whole: bool) -> None:
+    """As boto3 and the AWS tools upload what is large: parts of 5 MiB, each with a checksum."""
+    place = {"Bucket": bucket, "Key": key}
+    type_of = "FULL_OBJECT" if whole else "COMPOSITE"
+    upload = gateway.client.create_multipart_upload(**place, ChecksumAlgorithm=kind, ChecksumType=type_of)
+    place["UploadId"] = upload["UploadId"]
+    size, done = 5 * 1024 * 1024, []
+    for number, start in enumerate(range(0, max(1, len(data)), size), start=1):
+        body = data[start : start + size]
+        answer = gateway.client.upload_part(**place, PartNumber=number, Body=body, ChecksumAlgorithm=kind)
+        stated = {name: answer[name] for name in ("ETag", f"Checksum{kind}")}
+        done.append({"PartNumber": number, **stated})
+    gateway.client.complete_multipart_upload(**place, MultipartUpload={"Parts": done}, ChecksumType=type_of)
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole", "name"),
+    [
+        *((kind, False, f"part checksums ({kind})") for kind in COMPOSITES),
+        *((kind, True, kind) for kind in ("CRC64NVME", "CRC32C", "CRC32")),
+    ],
+)
+def test_what_was_uploaded_in_parts_is_checked_by_what_s3_keeps_of_them(
+    gateway: Gateway, bucket: str, destination: Path, kind: str, whole: bool, name: str
+) -> None:
+    gateway.client.create_bucket(Bucket=bucket)
+    files = model(size=12_000_000)
+    for path, data in files.items():
+        upload_in_parts(gateway, bucket, f"m/{path}", data, kind=kind, whole=whole)
+    order = gateway.order(f"s3://{bucket}/m", destination)
+    result = fetch(order)
+    assert files_in(destination) == files
+    assert result.verified == name
+    assert fetch(order).bytes_fetched == 0
+    stored = gateway.root / bucket / "m" / "model-00002-of-00002.safetensors"
+    with stored.open("r+b") as file:
+        file.seek(6_000_000)
+        byte = file.read(1)
+        file.seek(6_000_000)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(WeightsError, match=r"does not have the digest.*, stated is"):
+        fetch(order.model_copy(update={"destination": f"{destination}-again"}), say=lambda line: None)
 
 
 def test_what_is_not_verified_is_not_called_verified(
