@@ -30,6 +30,10 @@ PROBED = {
     "served_names": [ENDPOINT],
 }
 Objects = dict[str, Any]
+DISCOVERED = {
+    "/apis/autoscaling/v2": ("horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    "/apis/gateway.networking.k8s.io/v1": ("httproutes", "HTTPRoute"),
+}
 
 
 class Api:
@@ -43,6 +47,13 @@ class Api:
         self.probe_message: Callable[[Objects], dict[str, Any]] = lambda pod: {"result": PROBED}
         self.configuration = SimpleNamespace(host="https://cluster.test", verify_ssl=True)
         self.version = 0
+        self.room_for(pods=4)
+
+    def room_for(self, *, pods: int) -> None:
+        """Make the only node as large as so many pods of the tiny endpoint."""
+        allocatable = {"cpu": f"{250 * pods}m", "memory": f"{3 * pods}Gi", "pods": "110"}
+        status = {"allocatable": allocatable, "conditions": [{"type": "Ready", "status": "True"}]}
+        self.node: Objects = {"metadata": {"name": "one"}, "spec": {}, "status": status}
 
     def cluster(self) -> Cluster:
         return Cluster(api_client=self, patience=0)
@@ -71,11 +82,18 @@ class Api:
     def _get(self, path: str, _: Any, query: dict[str, Any], dry: bool) -> tuple[int, Any]:
         if path in self.objects:
             return 200, self.objects[path]
-        if path == "/apis/autoscaling/v2":
-            name = {"name": "horizontalpodautoscalers", "kind": "HorizontalPodAutoscaler", "namespaced": True}
-            return 200, {"resources": [name]}
+        if path in DISCOVERED:
+            plural, kind = DISCOVERED[path]
+            return 200, {"resources": [{"name": plural, "kind": kind, "namespaced": True}]}
         if path.startswith("/apis/") and path.count("/") == 3 and "namespaces" not in path:
             return 404, _status("NotFound", path)
+        if path == "/api/v1/nodes":
+            return 200, {"items": [self.node], "metadata": {}}
+        if path == "/api/v1/pods":
+            return 200, {
+                "items": [obj for key, obj in self.objects.items() if "/pods/" in key],
+                "metadata": {},
+            }
         if len(path.split("/namespaces/")[-1].split("/")) == 2:
             wanted = [part.partition("=") for part in query.get("labelSelector", "").split(",") if part]
             found = [
@@ -248,6 +266,6 @@ def make_life(monkeypatch: Any, directory: Any) -> Life:
     monkeypatch.setenv("SLIPWAY_ARTIFACTS", str(directory / "artifacts"))
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "a key")
     life = Life(api=Api(), history=History.open())
-    for module in ("steps", "watching"):
+    for module in ("steps", "watching", "rollout"):
         monkeypatch.setattr(f"slipway.operators.{module}.cluster_of", lambda connection: life.api.cluster())
     return life

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from slipway.catalog.records import Task
+from slipway.catalog.records import Strategy, Task
 from slipway.cli import hydra, live, records, runs
 from slipway.hydra.exporting import NAMESPACE
 
@@ -108,8 +108,10 @@ def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
         added.add_argument(
             "--restart", action="store_true", help="start the pods anew also if nothing changes"
         )
+        _rolled_out(added)
     added = command("rollback", runs.rollback, "go back to a release that was good")
     _of_a_run(added)
+    _rolled_out(added)
     added.add_argument("--to", type=int, metavar="N", help="default: the one before the one that serves")
     added.add_argument("--dry-run", action="store_true", help="only say what is different")
     added = command("scale", runs.scale, "set the number of an endpoint's replicas; 0 stops it")
@@ -124,6 +126,15 @@ def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
     added.add_argument("--limit", type=int, default=20)
     added.add_argument("--rebuild", action="store_true", help="restore them from the cluster first")
     added.add_argument("--kubeconfig", type=Path, default=None, help="for --rebuild; default: $KUBECONFIG")
+
+
+def _rolled_out(command: argparse.ArgumentParser) -> None:
+    """What every command takes whose run puts a release in the place of another."""
+    command.add_argument(
+        "--strategy",
+        choices=get_args(Strategy),
+        help="how it takes the place of the one that serves; default: the endpoint's record, else by free room",
+    )
 
 
 def _of_a_run(command: argparse.ArgumentParser) -> None:

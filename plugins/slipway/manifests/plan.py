@@ -18,11 +18,13 @@ from slipway.catalog.names import (
     MANAGED_BY_LABEL,
     MODEL_LABEL,
     RELEASE_LABEL,
+    green_name,
     object_name,
 )
 from slipway.catalog.records import (
     ApiKey,
     Autoscaling,
+    Canary,
     Dataset,
     Fluid,
     IngressExposure,
@@ -34,6 +36,7 @@ from slipway.catalog.records import (
     Record,
     RouteExposure,
     ServiceExposure,
+    Strategy,
     Task,
     Toleration,
     Workload,
@@ -53,6 +56,9 @@ DATASET_TYPES = {
 }
 
 Controller = Literal["StatefulSet", "Deployment", "LeaderWorkerSet"]
+
+Colour = Literal["blue", "green"]
+"""Which of an endpoint's two workloads: while one serves, the next release can come up as the other."""
 
 
 class Process(Record):
@@ -235,6 +241,30 @@ class Scaling(Record):
     prometheus: str | None
 
 
+class Rollout(Record):
+    """How a release takes the place of the one that serves; what it serves in the end is not touched by it.
+
+    Attributes:
+        reason: why this strategy, for people.
+        serving: the label of the release that served when this was chosen; None when none did.
+        surge: replicas that a rolling change may have more than wanted at a time.
+        unavailable: replicas that it may have fewer.
+        canary: of the strategy of that name.
+    """
+
+    strategy: Strategy = "recreate"
+    reason: str = ""
+    serving: str | None = None
+    surge: int = 0
+    unavailable: int = 1
+    canary: Canary = Canary()
+
+    @property
+    def beside(self) -> bool:
+        """Whether the new release comes up beside the one that serves, which stays as it is until then."""
+        return self.strategy in ("blue-green", "canary")
+
+
 class Plan(Record):
     """Everything that a deployment needs, fixed before anything changes.
 
@@ -272,12 +302,19 @@ class Plan(Record):
     service_monitor: dict[str, str] | None
     api_key: ApiKey | None
     workload: Workload | None
+    rollout: Rollout = Rollout()
     tools_image: str
     code_digest: str
 
     @property
     def controller_name(self) -> str:
         """The name of the object that keeps the pods. A LeaderWorkerSet makes a Service of its own name."""
+        return self.name_in("blue")
+
+    def name_in(self, colour: Colour) -> str:
+        """The name of the object that keeps the pods of a colour; all kinds may have a green one at a time."""
+        if colour == "green":
+            return green_name(self.object_name)
         return f"{self.object_name}-group" if self.controller == "LeaderWorkerSet" else self.object_name
 
     @property

@@ -14,7 +14,7 @@ from slipway.errors import ProbeError, SlipwayError
 from slipway.operators.alerts import ALERT_CONNECTION, AlertNotifier
 from slipway.operators.connections import cluster_of
 from slipway.operators.prober import delete_probe, has_ended, start_probe, take_probe
-from slipway.operators.steps import FAILURE, one_line_failures, plan_of
+from slipway.operators.steps import FAILURE, one_line_failures, plan_of, workload_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -169,14 +169,12 @@ def _started(cluster: Cluster, release: Release, *, run: str) -> Seen:
     """Look at the workload; where it should serve, start the pod that asks."""
     import hashlib
 
-    from slipway.cluster.controllers import find_controller
+    from slipway.cluster.controllers import find_workload
 
     plan = plan_of(release)
     seen = Seen(release=release, plan=plan)
     try:
-        live = find_controller(
-            cluster, kind=plan.controller, namespace=plan.namespace, name=plan.controller_name
-        )
+        live = find_workload(cluster, **workload_of(plan, release=release.label))
         if live is None:
             what = f"{plan.controller} {plan.namespace}/{plan.controller_name}"
             seen.values = {"state": "failing", "reason": f"{what} is gone: somebody deleted it"}

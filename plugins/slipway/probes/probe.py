@@ -42,16 +42,9 @@ def probe(
     Raises:
         ProbeError: with the step, the address, the status, the server's own message and what to do.
     """
-    key = os.environ.get(API_KEY) or None
-    if order.expect_api_key and not key:
-        raise ProbeError(
-            "the probe has no API key, and the endpoint should ask for one",
-            about=order.base_url,
-            remedy=f"give the endpoint's Secret to the pod as {API_KEY}",
-        )
     client = Client(
         base_url=order.base_url,
-        api_key=key,
+        api_key=api_key_of(order),
         request_seconds=order.request_seconds,
         deadline=time.monotonic() + order.deadline_seconds,
         sleep=sleep,
@@ -79,6 +72,22 @@ def probe(
     return ProbeResult(
         steps=run.steps, ttft_seconds=run.ttft, answer=run.answer, served_names=run.served_names
     )
+
+
+def api_key_of(order: ProbeOrder) -> str | None:
+    """The endpoint's key, from the environment.
+
+    Raises:
+        ProbeError: there is none, and the endpoint should ask for one.
+    """
+    key = os.environ.get(API_KEY) or None
+    if order.expect_api_key and not key:
+        raise ProbeError(
+            "the probe has no API key, and the endpoint should ask for one",
+            about=order.base_url,
+            remedy=f"give the endpoint's Secret to the pod as {API_KEY}",
+        )
+    return key
 
 
 def _take(name: str, step: Callable[[Run], str], *, run: Run) -> None:

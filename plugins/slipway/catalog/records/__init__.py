@@ -29,6 +29,7 @@ from slipway.catalog.records.clusters import (
 from slipway.catalog.records.endpoints import (
     ApiKey,
     Autoscaling,
+    Canary,
     Dataset,
     Endpoint,
     Exposure,
@@ -42,6 +43,7 @@ from slipway.catalog.records.endpoints import (
     ServiceExposure,
     Share,
     StaticVolume,
+    Strategy,
     Volume,
 )
 from slipway.catalog.records.fields import (
@@ -74,6 +76,7 @@ __all__ = [
     "ArgumentRule",
     "Autoscaling",
     "BuiltImage",
+    "Canary",
     "Chart",
     "Cluster",
     "Dataset",
@@ -114,6 +117,7 @@ __all__ = [
     "Source",
     "StaticVolume",
     "Storage",
+    "Strategy",
     "Task",
     "Toleration",
     "Volume",

@@ -245,11 +245,36 @@ class NetworkRule(Record):
     from_namespaces: list[Labels] = []
 
 
+Strategy = Literal["recreate", "rolling", "blue-green", "canary"]
+
+
+class Canary(Record):
+    """How a canary goes on: which percentages of the requests the new release gets before it gets all.
+
+    Attributes:
+        weights: the steps before 100; one at 0 would only be seen to fail when it is raised.
+        seconds: how long each step is watched.
+        errors_percent: of requests to the new release, ours and clients'; more end the rollout.
+    """
+
+    weights: list[Annotated[int, Field(ge=1, le=99)]] = Field(default=[1, 10, 50], max_length=20)
+    seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+    errors_percent: Annotated[float, Field(ge=0, le=100)] = 1
+
+    @model_validator(mode="after")
+    def _rising(self) -> Canary:
+        if self.weights != sorted(set(self.weights)):
+            raise ValueError("weights must rise from step to step")
+        return self
+
+
 class Endpoint(Record):
     """A model served by a runtime on an accelerator in a cluster: the unit that is deployed.
 
     Attributes:
         controller: what keeps the pods; several pods for one replica are always a LeaderWorkerSet.
+        strategy: how a release takes the place of the one before; None chooses by the room that the cluster has.
+        canary: of the strategy of that name.
         cards: accelerator cards for each pod.
         share: part of each card, where the accelerator is shared.
         concurrency: requests at once that must fit with their whole context; the sizing's KV cache.
@@ -270,6 +295,8 @@ class Endpoint(Record):
     served_name: ServedName | None = None
     source: Source | None = None
     controller: Literal["StatefulSet", "Deployment"] = "StatefulSet"
+    strategy: Strategy | None = None
+    canary: Canary = Canary()
     replicas: Annotated[int, Field(ge=0, le=64)] = 1
     cards: Annotated[int, Field(ge=0, le=64)] = 0
     share: Share | None = None
