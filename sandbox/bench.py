@@ -10,7 +10,7 @@ from sandbox import airflow, credentials, settings
 from sandbox.errors import USER_MISTAKE, SandboxError
 from sandbox.settings import Settings
 
-BENCHMARKS = ("benchmarks.parsing", "benchmarks.validate", "benchmarks.orchestration")
+BENCHMARKS = ("benchmarks.parsing", "benchmarks.validate", "benchmarks.watch", "benchmarks.orchestration")
 
 
 def bench(config: Settings) -> None:

@@ -45,6 +45,7 @@ class Api:
         self.writes: list[str] = []
         self.down: Callable[[str, str], int | None] = lambda method, path: None
         self.probe_message: Callable[[Objects], dict[str, Any]] = lambda pod: {"result": PROBED}
+        self.sight: Objects = {"state": "serving", "seconds": 0.25, "ttft_seconds": 0.125}
         self.configuration = SimpleNamespace(host="https://cluster.test", verify_ssl=True)
         self.version = 0
         self.room_for(pods=4)
@@ -75,13 +76,15 @@ class Api:
             self.writes.append(f"{method} {path}")
         return SimpleNamespace(
             status=status,
-            data=json.dumps(content).encode(),
+            data=content.encode() if isinstance(content, str) else json.dumps(content).encode(),
             headers={"Date": format_datetime(self.now, usegmt=True)},
         )
 
     def _get(self, path: str, _: Any, query: dict[str, Any], dry: bool) -> tuple[int, Any]:
         if path in self.objects:
             return 200, self.objects[path]
+        if path.endswith("/log"):
+            return 200, "\n".join(self._sights(self.objects[path.removesuffix("/log")]))
         if path in DISCOVERED:
             plural, kind = DISCOVERED[path]
             return 200, {"resources": [{"name": plural, "kind": kind, "namespaced": True}]}
@@ -103,6 +106,12 @@ class Api:
             ]
             return 200, {"items": found, "metadata": {}}
         return 404, _status("NotFound", path)
+
+    def _sights(self, pod: Objects) -> list[str]:
+        """The log of a pod that asks many endpoints."""
+        environment = {one["name"]: one.get("value") for one in pod["spec"]["containers"][0]["env"]}
+        asked = [one["endpoint"] for one in json.loads(environment["SLIPWAY_ORDER"])["endpoints"]]
+        return ["sight: " + json.dumps({"endpoint": name, **self.sight}) for name in asked]
 
     def _post(self, path: str, body: Objects, _: Any, dry: bool) -> tuple[int, Any]:
         path = f"{path}/{body['metadata'].get('name', 'generated')}"

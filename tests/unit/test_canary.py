@@ -19,9 +19,9 @@ from slipway.cluster.controllers import look
 from slipway.operators.deploy_steps import ApplyOperator, PublishOperator
 from slipway.operators.record import RecordOperator
 from slipway.operators.resolve import ResolveOperator
-from slipway.probes import watch as watching
+from slipway.probes import canary as watching
+from slipway.probes.canary import CanaryOrder, CanaryResult, watch
 from slipway.probes.client import UnavailableError
-from slipway.probes.watch import WatchOrder, WatchResult, watch
 from slipway.releases.records import Release
 
 RUN = "redeploy_endpoint/2"
@@ -186,7 +186,7 @@ def test_own_requests_and_everybodys_are_counted(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(watching.Client, "post", post)
     monkeypatch.setattr(watching.httpx, "get", metrics)
     monkeypatch.setattr(watching.time, "monotonic", lambda: float(next(clock)))
-    order = WatchOrder(
+    order = CanaryOrder(
         base_url="http://new",
         served_name="tiny",
         seconds=5,
@@ -202,6 +202,6 @@ def test_own_requests_and_everybodys_are_counted(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_release_that_nobody_asked_has_no_errors() -> None:
-    seen = WatchResult(requests=1, failures=0, first_failure="", served=0, errors=0)
+    seen = CanaryResult(requests=1, failures=0, first_failure="", served=0, errors=0)
 
     assert seen.errors_percent == 0

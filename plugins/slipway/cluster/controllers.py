@@ -96,13 +96,7 @@ def look(cluster: Cluster, *, namespace: str, endpoint: str, kinds: Iterable[str
         endpoint: its object name, which is also the name of its published Service.
         kinds: of controllers that are looked for.
     """
-    found = [
-        Workload(live)
-        for kind in kinds
-        for live in _of_kind(cluster, kind, namespace=namespace, endpoint=endpoint)
-        # A LeaderWorkerSet keeps its leaders by a StatefulSet of its own.
-        if not live["metadata"].get("ownerReferences") and not live["metadata"].get("deletionTimestamp")
-    ]
+    found = [one for kind in kinds for one in _of_kind(cluster, kind, namespace=namespace, endpoint=endpoint)]
     service = cluster.get(api_version="v1", kind="Service", namespace=namespace, name=endpoint)
     selected = ((service or {}).get("spec", {}).get("selector") or {}).get(RELEASE_LABEL)
     return Standing(workloads=found, published=selected)
@@ -112,9 +106,10 @@ def find_workload(
     cluster: Cluster, *, kind: str, namespace: str, endpoint: str, release: str
 ) -> Object | None:
     """Return the object that keeps the pods of a release, or what stands of that kind in its place, or None."""
-    standing = look(cluster, namespace=namespace, endpoint=endpoint, kinds=[kind])
-    found = standing.of(release) or standing.serving(None)
-    return found.live if found else None
+    found = _of_kind(cluster, kind, namespace=namespace, endpoint=endpoint)
+    standing = Standing(workloads=found, published=None)
+    one = standing.of(release) or standing.serving(None)
+    return one.live if one else None
 
 
 def retire(cluster: Cluster, workloads: Iterable[Workload], *, keep: Collection[Ref]) -> Inventory:
@@ -133,10 +128,16 @@ def retire(cluster: Cluster, workloads: Iterable[Workload], *, keep: Collection[
     ]
 
 
-def _of_kind(cluster: Cluster, kind: str, *, namespace: str, endpoint: str) -> list[Object]:
+def _of_kind(cluster: Cluster, kind: str, *, namespace: str, endpoint: str) -> list[Workload]:
     api_version = workload_api(kind)[0]
     labels = {ENDPOINT_LABEL: endpoint}
     try:
-        return cluster.list(api_version=api_version, kind=kind, namespace=namespace, labels=labels)
+        found = cluster.list(api_version=api_version, kind=kind, namespace=namespace, labels=labels)
     except UnknownKindError:  # most clusters have no LeaderWorkerSets
         return []
+    # A LeaderWorkerSet keeps its leaders by a StatefulSet of its own.
+    return [
+        Workload(live)
+        for live in found
+        if not live["metadata"].get("ownerReferences") and not live["metadata"].get("deletionTimestamp")
+    ]

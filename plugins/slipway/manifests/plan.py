@@ -92,6 +92,7 @@ class Server(Record):
     """
 
     task: Task
+    tool_calls: bool = False  # plans of before this field ask for none
     image: str
     command: list[str]
     args: list[str]
@@ -341,8 +342,9 @@ class Plan(Record):
 
     def model_labels(self, component: str) -> dict[str, str]:
         """The labels of an object that endpoints of one model in a namespace share."""
-        return {
-            MANAGED_BY_LABEL: "slipway",
-            COMPONENT_LABEL: component,
-            MODEL_LABEL: self.model_object_name,
-        }
+        return {**shared_labels(component), MODEL_LABEL: self.model_object_name}
+
+
+def shared_labels(component: str) -> dict[str, str]:
+    """The labels of an object that belongs to no endpoint and no model."""
+    return {MANAGED_BY_LABEL: "slipway", COMPONENT_LABEL: component}

@@ -26,6 +26,7 @@ def server_for(records: Records, overrides: Overrides, images: Images, *, contex
     leader, *workers = processes_for(records, overrides, context_length=context_length)
     return Server(
         task=runtime.task,
+        tool_calls=any("tool-call-parser" in word for word in (*leader.command, *leader.args)),
         image=image,
         command=leader.command,
         args=leader.args,

@@ -21,7 +21,7 @@ from slipway.operators.steps import Work
 
 if TYPE_CHECKING:
     from slipway.cluster.client import Cluster
-    from slipway.probes.watch import WatchResult
+    from slipway.probes.canary import CanaryResult
     from slipway.releases.records import Release
 
 
@@ -51,7 +51,13 @@ def start_watch(cluster: Cluster, work: Work, *, step: int) -> PodEndTrigger:
     plan, label = work.plan, work.rendered.release
     seconds = plan.rollout.canary.seconds
     name = f"{plan.object_name}-canary-{work.release.number}-{step}"
-    start_pod(cluster, plan, _watch_pod(cluster, plan, label), name=name, seconds=seconds + PROBE_POD_SECONDS)
+    start_pod(
+        cluster,
+        plan,
+        step=_watch_pod(cluster, plan, label),
+        name=name,
+        seconds=seconds + PROBE_POD_SECONDS,
+    )
     return PodEndTrigger(
         connection=plan.connection,
         namespace=plan.namespace,
@@ -67,11 +73,11 @@ def watch_timeout(trigger: PodEndTrigger) -> timedelta:
 
 def _watch_pod(cluster: Cluster, plan: Plan, label: str) -> StepPod:
     order: dict[str, Any] = {
-        **probe_order(plan, label, "release"),
+        **probe_order(plan, release=label),
         "seconds": plan.rollout.canary.seconds,
         "counters": _counters(cluster, plan, label),
     }
-    return asking_pod(plan, name="canary", module="slipway.probes.watch", order=order)
+    return asking_pod(plan, name="canary", module="slipway.probes.canary", order=order)
 
 
 def _counters(cluster: Cluster, plan: Plan, label: str) -> list[str]:
@@ -85,7 +91,7 @@ def _counters(cluster: Cluster, plan: Plan, label: str) -> list[str]:
     return [f"http://{host}:{plan.server.metrics_number}{plan.server.metrics_path}" for host in hosts]
 
 
-def judge(seen: WatchResult, plan: Plan, *, weight: int) -> str:
+def judge(seen: CanaryResult, plan: Plan, *, weight: int) -> str:
     """Say what was seen at a step of the canary.
 
     Raises:

@@ -179,12 +179,12 @@ class PublishOperator(Step):
 
     def watched(self, context: Context, event: dict[str, Any], step: int) -> None:
         """Go on when a step of a canary has been watched."""
-        from slipway.probes.watch import WatchResult
+        from slipway.probes.canary import CanaryResult
 
         with one_line_failures(context, self.release):
             work = self.open(context)
             weight = work.plan.rollout.canary.weights[step]
-            seen = take_result(work.cluster(), work.plan, WatchResult, name=event["name"])
+            seen = take_result(work.cluster(), work.plan, CanaryResult, name=event["name"])
             self.log.info("%d %%: %s", weight, judge(seen, work.plan, weight=weight))
             if step + 1 < len(work.plan.rollout.canary.weights):
                 self._share(work, context, step=step + 1)

@@ -29,6 +29,8 @@ class StepPod(BaseModel):
         credentials: Secrets whose keys are files for the step, renewed while it runs; one that is not there is no
             fault of the pod's, the step says what it misses.
         claims: further claims, mounted read-only: where by claim.
+        api_keys: Secrets and their keys (``secret``, ``key``), each a file ``SECRET/KEY`` below ``api_keys_mount``.
+        labels: of a pod that works for several endpoints; those of the plan's endpoint where there are none.
     """
 
     name: str
@@ -39,6 +41,9 @@ class StepPod(BaseModel):
     memory: str = "512Mi"
     code_from_tools: bool = False
     api_key: dict[str, str] | None = None
+    api_keys: list[dict[str, str]] = []
+    api_keys_mount: str = "/api-keys"
+    labels: dict[str, str] = {}
     credentials: list[str] = []
     claims: dict[str, str] = {}
     weights_mount: str | None = None

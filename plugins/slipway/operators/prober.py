@@ -36,22 +36,8 @@ def probe_step(plan: Plan, *, release: str, through: Through) -> StepPod:
         release: its label.
         through: ``release`` for the Service of this release alone, ``published`` for the one that clients use.
     """
-    return asking_pod(
-        plan, name=f"probe-{through}", module="slipway.probes", order=probe_order(plan, release, through)
-    )
-
-
-def probe_order(plan: Plan, release: str, through: Through) -> dict[str, Any]:
-    """What a probe is told."""
-    label = release if through == "release" else None
-    return {
-        "base_url": service_url(plan, release=label),
-        "served_name": plan.served_name,
-        "task": plan.server.task,
-        "health_path": _address(plan, plan.server.health_path, plan.server.health_port, label),
-        "metrics_path": _address(plan, plan.server.metrics_path, plan.server.metrics_port, label),
-        "expect_api_key": plan.api_key is not None,
-    }
+    order = probe_order(plan, release=release if through == "release" else None)
+    return asking_pod(plan, name=f"probe-{through}", module="slipway.probes", order=order)
 
 
 def asking_pod(plan: Plan, *, name: str, module: str, order: dict[str, Any]) -> StepPod:
@@ -66,6 +52,19 @@ def asking_pod(plan: Plan, *, name: str, module: str, order: dict[str, Any]) -> 
     )
 
 
+def probe_order(plan: Plan, *, release: str | None) -> dict[str, Any]:
+    """What to ask an endpoint: through the Service of one release, or through the published one."""
+    return {
+        "base_url": service_url(plan, release=release),
+        "served_name": plan.served_name,
+        "task": plan.server.task,
+        "tool_calls": plan.server.tool_calls,
+        "health_path": _address(plan, plan.server.health_path, plan.server.health_port, release),
+        "metrics_path": _address(plan, plan.server.metrics_path, plan.server.metrics_port, release),
+        "expect_api_key": plan.api_key is not None,
+    }
+
+
 def _address(plan: Plan, path: str | None, port: str, release: str | None) -> str | None:
     """A path on the serving port, or the whole address on a port of its own."""
     if path is None or port == "http":
@@ -74,14 +73,14 @@ def _address(plan: Plan, path: str | None, port: str, release: str | None) -> st
 
 
 def start_probe(cluster: Cluster, plan: Plan, *, release: str, through: Through, name: str) -> None:
-    """Make the pod of a probe."""
-    start_pod(cluster, plan, probe_step(plan, release=release, through=through), name=name)
+    """Make the pod; one of that name that is there already is taken for this one."""
+    start_pod(cluster, plan, step=probe_step(plan, release=release, through=through), name=name)
 
 
 def start_pod(
-    cluster: Cluster, plan: Plan, step: StepPod, *, name: str, seconds: int = PROBE_POD_SECONDS
+    cluster: Cluster, plan: Plan, *, step: StepPod, name: str, seconds: int = PROBE_POD_SECONDS
 ) -> None:
-    """Make a step's pod; one of that name that is there already is taken for this one."""
+    """Make the pod of a step without a task; one of that name that is there already is taken for this one."""
     pod = render_one("step-pod.yaml.j2", plan=plan, step=step)
     pod["metadata"]["name"] = name
     pod["spec"]["activeDeadlineSeconds"] = seconds

@@ -12,12 +12,21 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 
 from slipway.errors import ProbeError
 from slipway.probes.client import Client, server_message
-from slipway.probes.generate import PROMPT, completion, completion_text, embedding, first_request, image
+from slipway.probes.generate import (
+    PROMPT,
+    completion,
+    completion_text,
+    embedding,
+    first_request,
+    image,
+    tool_call,
+)
 from slipway.probes.orders import ProbeOrder, ProbeResult, ProbeStep
 from slipway.probes.shared import API_KEY, Run, demand_ok
 from slipway.probes.streamed import streamed_chat, streamed_completion
@@ -60,6 +69,7 @@ def probe(
         ("image", image, order.task == "image"),
         ("streamed chat", streamed_chat, order.task == "chat"),
         ("streamed completion", streamed_completion, order.task == "completion"),
+        ("tool call", tool_call, order.task == "chat" and order.tool_calls),
         ("metrics", _metrics, order.metrics_path is not None),
         ("still serving", _still_serving, True),
     ]
@@ -75,19 +85,24 @@ def probe(
 
 
 def api_key_of(order: ProbeOrder) -> str | None:
-    """The endpoint's key, from the environment.
+    """The endpoint's key, from the environment or from a file.
 
     Raises:
         ProbeError: there is none, and the endpoint should ask for one.
     """
-    key = os.environ.get(API_KEY) or None
+    if order.api_key_file is None:
+        key, where = os.environ.get(API_KEY, ""), API_KEY
+    else:
+        file = Path(order.api_key_file)
+        key, where = file.read_text(encoding="utf-8").strip() if file.is_file() else "", str(file)
     if order.expect_api_key and not key:
         raise ProbeError(
             "the probe has no API key, and the endpoint should ask for one",
             about=order.base_url,
-            remedy=f"give the endpoint's Secret to the pod as {API_KEY}",
+            why=f"{where} is empty or not there",
+            remedy="is the endpoint's Secret there, and has it that key?",
         )
-    return key
+    return key or None
 
 
 def _take(name: str, step: Callable[[Run], str], *, run: Run) -> None:

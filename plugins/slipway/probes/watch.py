@@ -1,129 +1,61 @@
-"""Watching a release while it gets a part of the requests: is it proven, and how many requests fail?
+"""``python -m slipway.probes.watch``: the probes of many endpoints in one pod.
 
-Counted are requests of our own, one a second, and what the server itself counts of everybody's: the counter
-``http_requests_total`` with the label ``status`` that vLLM and SGLang have from prometheus-fastapi-instrumentator. A
-refusal of a wrong request (4xx) is its sender's fault and none of the server's.
+Each is the same probe that a deployment passes, in a thread of its own out of a bounded number: what takes time is
+waiting for the endpoints. What was seen of an endpoint is a line of the pod's log, because a termination message has
+no room for a thousand; so it also outlives a pod that is ended in the middle.
 """
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
-import httpx
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ValidationError
 
+from slipway.errors import ProbeError
 from slipway.pods import run_order
-from slipway.probes.client import Client, UnavailableError
-from slipway.probes.generate import PROMPT
-from slipway.probes.orders import ProbeOrder
-from slipway.probes.probe import api_key_of, probe
+from slipway.probes.orders import Sight, WatchedEndpoint, WatchOrder, WatchResult
+from slipway.probes.probe import probe
 
-PAUSE_SECONDS = 1.0
-_COUNTER = re.compile(r'^http_requests_total\{[^}]*status="(\dxx|\d{3})"[^}]*\} ([0-9.eE+]+)', re.MULTILINE)
+_SIGHT = "sight: "
 
 
-class WatchOrder(ProbeOrder):
-    """Prove that an endpoint serves, and then watch it.
-
-    Attributes:
-        seconds: for how long.
-        counters: addresses of the metrics of each of its pods.
-    """
-
-    seconds: float = Field(gt=0)
-    counters: list[str] = Field(default=[])
-
-
-class WatchResult(BaseModel):
-    """What was seen.
-
-    Attributes:
-        requests, failures: our own.
-        first_failure: why the first of them failed, or "".
-        served, errors: requests that the pods counted meanwhile, everybody's, and how many of them the server failed.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    requests: int
-    failures: int
-    first_failure: str
-    served: int
-    errors: int
-
-    @property
-    def errors_percent(self) -> float:
-        """The larger of the two shares of requests that failed."""
-        shares = ((self.failures, self.requests), (self.errors, self.served))
-        return max(100.0 * failed / of if of else 0.0 for failed, of in shares)
+def watch(order: WatchOrder, *, say: Callable[[str], None] | None = None) -> WatchResult:
+    """Probe every endpoint of the order and say what was seen, one line for each, as it is known."""
+    say = say or _print
+    failing = 0
+    with ThreadPoolExecutor(max_workers=order.at_once, thread_name_prefix="probe") as pool:
+        for done in as_completed([pool.submit(_look, watched) for watched in order.endpoints]):
+            sight = done.result()
+            failing += sight.state == "failing"
+            say(_SIGHT + sight.model_dump_json(exclude_defaults=True))
+    return WatchResult(probed=len(order.endpoints), failing=failing)
 
 
-def watch(order: WatchOrder, *, sleep: Callable[[float], None] = time.sleep) -> WatchResult:
-    """Probe, then send requests until the time is over.
+def sights_in(lines: Iterable[str]) -> Iterator[Sight]:
+    """Read what was seen out of a pod's log; a line that was cut off is left out."""
+    for line in lines:
+        _, found, record = line.partition(_SIGHT)
+        if found:
+            try:
+                yield Sight.model_validate_json(record)
+            except ValidationError:
+                continue
 
-    Raises:
-        ProbeError: the probe failed.
-    """
-    probe(order)
-    before = counted(order.counters)
-    client = Client(
-        base_url=order.base_url,
-        api_key=api_key_of(order),
-        request_seconds=order.request_seconds,
-        deadline=time.monotonic() + order.seconds,
-        sleep=sleep,
-    )
-    requests, failures = 0, list[str]()
-    deadline = time.monotonic() + order.seconds
+
+def _look(watched: WatchedEndpoint) -> Sight:
     try:
-        while time.monotonic() < deadline or not requests:
-            requests += 1
-            why = failure_of(client, order)
-            if why:
-                failures.append(why)
-                print(f"request {requests} failed: {why}", flush=True)
-            sleep(PAUSE_SECONDS)
-    finally:
-        client.close()
-    served, errors = (now - then for now, then in zip(counted(order.counters), before, strict=True))
-    return WatchResult(
-        requests=requests,
-        failures=len(failures),
-        first_failure=failures[0] if failures else "",
-        # A pod that was made anew counts from 0 again.
-        served=max(0, served),
-        errors=max(0, errors),
+        result = probe(watched.probe, say=lambda line: None)
+    except ProbeError as error:
+        return Sight(endpoint=watched.endpoint, state="failing", reason=str(error))
+    seconds = round(sum(step.seconds for step in result.steps), 4)
+    return Sight(
+        endpoint=watched.endpoint, state="serving", seconds=seconds, ttft_seconds=result.ttft_seconds
     )
 
 
-def failure_of(client: Client, order: WatchOrder) -> str:
-    """Send one small request of the endpoint's task; why it failed, or ""."""
-    path, body = "/v1/completions", {"model": order.served_name, "prompt": PROMPT, "max_tokens": 4}
-    if order.task == "embedding":
-        path, body = "/v1/embeddings", {"model": order.served_name, "input": PROMPT}
-    try:
-        # A picture takes a card for many seconds; that the server is up has to do.
-        answer = client.get(order.health_path) if order.task == "image" else client.post(path, body)
-    except UnavailableError as error:
-        return error.why
-    return "" if answer.status_code == httpx.codes.OK else f"status {answer.status_code}"
-
-
-def counted(addresses: Iterable[str]) -> tuple[int, int]:
-    """How many requests the pods have answered, and how many of them with the server's own failure."""
-    served = errors = 0
-    for address in addresses:
-        try:
-            text = httpx.get(address, timeout=5, trust_env=False).text
-        except httpx.HTTPError as error:
-            print(f"{address}: no metrics: {error}", flush=True)
-            continue
-        for status, number in _COUNTER.findall(text):
-            served += int(float(number))
-            errors += int(float(number)) if status.startswith("5") else 0
-    return served, errors
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

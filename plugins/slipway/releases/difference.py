@@ -74,9 +74,9 @@ def _name(obj: Manifest, label: str) -> str:
 
 
 def _text(obj: Manifest, label: str) -> str:
-    # Before it is YAML, which puts a label in quotes when it has digits alone.
+    # Neutral before it is YAML: a label of digits alone is quoted there, and another is not.
     neutral = json.loads(_neutral(json.dumps(obj), label))
-    return str(yaml.safe_dump(neutral, sort_keys=True, allow_unicode=True, width=110))
+    return yaml.safe_dump(neutral, sort_keys=True, allow_unicode=True, width=110)
 
 
 def _neutral(text: str, label: str) -> str:
