@@ -14,9 +14,10 @@ from slipway.checks.view import View
 from slipway.cluster.controllers import KINDS, Workload
 from slipway.cluster.shapes import owns
 from slipway.manifests.colours import in_colour
-from slipway.manifests.plan import Plan, Rollout
+from slipway.manifests.plan import Plan
 from slipway.manifests.planning import make_plan
 from slipway.manifests.render import Rendered, render
+from slipway.manifests.rollout import Rollout
 from slipway.operators.rollout import in_both_colours
 
 STATEFUL, DEPLOYMENT, GROUP = "qwen3-tiny", "qwen3-0.6b-company", "qwen3-tiny-pair"
@@ -134,8 +135,13 @@ def test_an_inventory_of_both_has_both_names(endpoint: str) -> None:
 class Seen(View):
     """A cluster of two nodes with room, the endpoint on the first of them."""
 
-    def __init__(self, *, bound_to_node: bool) -> None:
-        self.bound_to_node = bound_to_node
+    def __init__(self, *, bound_to_node: bool = True, quota: dict[str, str] | None = None) -> None:
+        self.bound_to_node, self.quota = bound_to_node, quota
+
+    def all_of(self, api_version: str, kind: str, *, namespace: str | None = None) -> list[dict[str, Any]]:
+        hard = {"requests.memory": "7Gi", "pods": "10"}
+        status = {"hard": hard, "used": self.quota}
+        return [{"metadata": {"name": "ours"}, "spec": {}, "status": status}] if self.quota else []
 
     def nodes(self) -> list[dict[str, Any]]:
         allocatable = {"cpu": "8", "memory": "64Gi", "pods": "110"}
@@ -179,13 +185,32 @@ VOLUMES = [
 def test_a_volume_that_one_node_or_pod_may_mount_has_no_place_beside_it(
     mode: str, bound: bool, strategy: str, why: str
 ) -> None:
+    chosen = chosen_in(Seen(bound_to_node=bound), access_mode=mode)
+
+    assert (chosen.strategy, why in chosen.reason) == (strategy, True), chosen.reason
+
+
+QUOTAS = [
+    ({"requests.memory": "3Gi", "pods": "1"}, "blue-green", "room for"),
+    ({"requests.memory": "5Gi", "pods": "1"}, "recreate", "ResourceQuota ours grants no more"),
+    ({"requests.memory": "3Gi", "pods": "10"}, "recreate", "room for 0 of 1 pod"),
+]
+
+
+@pytest.mark.parametrize(("used", "strategy", "why"), QUOTAS)
+def test_what_a_quota_does_not_grant_is_no_room(used: dict[str, str], strategy: str, why: str) -> None:
+    chosen = chosen_in(Seen(quota=used), access_mode="ReadWriteMany")
+
+    assert (chosen.strategy, why in chosen.reason) == (strategy, True), chosen.reason
+
+
+def chosen_in(seen: Seen, *, access_mode: str) -> Rollout:
     plan, rendered = planned(STATEFUL)
-    plan = plan.model_copy(update={"volume": plan.volume.model_copy(update={"access_mode": mode})})
+    plan = plan.model_copy(update={"volume": plan.volume.model_copy(update={"access_mode": access_mode})})
     placed = controller(in_colour(rendered, plan, "blue"))
     placed["metadata"]["labels"]["slipway.io/release"] = "old"
-
-    chosen = choose(
-        Seen(bound_to_node=bound),
+    return choose(
+        seen,
         subject_of(plan, rendered),
         plan=plan,
         label=rendered.release,
@@ -193,5 +218,3 @@ def test_a_volume_that_one_node_or_pod_may_mount_has_no_place_beside_it(
         asked=None,
         by="",
     )
-
-    assert (chosen.strategy, why in chosen.reason) == (strategy, True), chosen.reason

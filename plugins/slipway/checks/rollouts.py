@@ -7,8 +7,11 @@ outage, but ends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from fractions import Fraction
 
+from slipway.catalog.quantities import quantity
 from slipway.catalog.records import Strategy
 from slipway.checks.capacity import room_for
 from slipway.checks.nodes import why_not
@@ -17,7 +20,8 @@ from slipway.checks.view import View
 from slipway.cluster.controllers import Workload
 from slipway.cluster.objects import ENDPOINT_LABEL, RELEASE_LABEL, Object, labels_of
 from slipway.errors import ClusterError, UsageError
-from slipway.manifests.plan import Plan, Rollout
+from slipway.manifests.plan import Plan
+from slipway.manifests.rollout import Rollout
 
 
 def refuse_canary_without_route(plan: Plan, asked: Strategy | None) -> None:
@@ -62,7 +66,9 @@ def choose(
         return _in_place(plan, "nothing about the pods changes, so none is replaced", serving)
     wanted = serving.replicas * plan.pods_per_replica
     room, told = _room_beside(view, subject, plan=plan, serving=serving)
-    surge = 0 if plan.controller == "StatefulSet" else min(room // plan.pods_per_replica, serving.replicas)
+    surge = (
+        0 if plan.controller == "StatefulSet" else int(min(room // plan.pods_per_replica, serving.replicas))
+    )
     numbers = {"surge": surge, "unavailable": 0 if surge else 1}
     if asked:
         return _rollout(plan, asked, f"{by} says so", serving, **numbers)
@@ -99,7 +105,7 @@ def _rollout(
     )
 
 
-def _room_beside(view: View, subject: Subject, *, plan: Plan, serving: Workload) -> tuple[int, str]:
+def _room_beside(view: View, subject: Subject, *, plan: Plan, serving: Workload) -> tuple[float, str]:
     """For how many pods there is room beside those that serve, and what is free.
 
     Other pods of the endpoint (of a release that failed, or of a run before this one) count as gone.
@@ -118,7 +124,40 @@ def _room_beside(view: View, subject: Subject, *, plan: Plan, serving: Workload)
         if others and not _volume_stays(view, plan):
             return 0, "their volume can be mounted on one node only, and a pod might get another"
         beside = beside.model_copy(update={"node_name": nodes[0]})
-    return room_for(view, beside, without=nodes if plan.server.placement.host_network else ())
+    room, told = room_for(view, beside, without=nodes if plan.server.placement.host_network else ())
+    granted, quota = _granted(view, subject)
+    return (granted, f"{quota} grants no more") if granted < room else (room, told)
+
+
+def _granted(view: View, subject: Subject) -> tuple[float, str]:
+    """For how many more pods the namespace's quotas leave room, and which grants least.
+
+    Scoped quotas count only some pods and are left out; so are all where the connection may not see them.
+    """
+    least: tuple[float, str] = (math.inf, "")
+    try:
+        quotas = view.all_of("v1", "ResourceQuota", namespace=subject.namespace)
+    except ClusterError:
+        return least
+    for quota in quotas:
+        if quota["spec"].get("scopes") or quota["spec"].get("scopeSelector"):
+            continue
+        status = quota.get("status") or {}
+        for resource, hard in (status.get("hard") or {}).items():
+            wanted = _of_one_pod(subject, resource)
+            if wanted:
+                free = quantity(hard) - quantity((status.get("used") or {}).get(resource, "0"))
+                least = min(least, (max(0, free // wanted), f"ResourceQuota {quota['metadata']['name']}"))
+    return least
+
+
+def _of_one_pod(subject: Subject, resource: str) -> Fraction:
+    if resource in ("pods", "count/pods"):
+        return Fraction(1)
+    name = resource.removeprefix("requests.")
+    if resource == "limits.memory":
+        name = "memory"  # a serving pod's limit is what it requests
+    return quantity(subject.requests[name]) if name in subject.requests else Fraction(0)
 
 
 def _nodes_of(pods: Iterable[Object], plan: Plan, release: str | None) -> set[str]:

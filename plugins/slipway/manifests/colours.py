@@ -13,8 +13,9 @@ from copy import deepcopy
 from typing import get_args
 
 from slipway.catalog.names import COLOUR_LABEL
-from slipway.manifests.plan import Colour, Controller, Plan, Rollout
+from slipway.manifests.plan import Controller, Plan
 from slipway.manifests.render import Manifest, Rendered
+from slipway.manifests.rollout import Colour, Rollout
 
 _AUTOSCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
 

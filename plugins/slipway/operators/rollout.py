@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from slipway.catalog.names import ENDPOINT_LABEL, RELEASE_LABEL, green_name
 from slipway.errors import ClusterError
 from slipway.manifests.colours import in_colour, other
-from slipway.manifests.plan import Colour, Plan, Rollout
+from slipway.manifests.plan import Plan
 from slipway.manifests.render import Manifest, Rendered
+from slipway.manifests.rollout import Colour, Rollout
 from slipway.operators.connections import cluster_of
 from slipway.operators.steps import Work
 

@@ -29,7 +29,6 @@ from slipway.catalog.records.clusters import (
 from slipway.catalog.records.endpoints import (
     ApiKey,
     Autoscaling,
-    Canary,
     Dataset,
     Endpoint,
     Exposure,
@@ -43,7 +42,6 @@ from slipway.catalog.records.endpoints import (
     ServiceExposure,
     Share,
     StaticVolume,
-    Strategy,
     Volume,
 )
 from slipway.catalog.records.fields import (
@@ -62,6 +60,7 @@ from slipway.catalog.records.fields import (
 )
 from slipway.catalog.records.models import Architecture, LatentAttention, Model
 from slipway.catalog.records.runtimes import ArgumentRule, BuiltImage, Program, Runtime
+from slipway.catalog.records.strategies import Canary, Strategy
 from slipway.catalog.records.workloads import Workload
 
 __all__ = [
