@@ -22,8 +22,8 @@ from sandbox.settings import NODE_IP, load
 from slipway.airflow_rest import AirflowRest
 from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Ref
-from slipway.operators.download import SOURCES_SECRET
 from slipway.weights.manifest import SUMS
+from slipway.weights.sources.credentials import SOURCES_SECRET
 from tests.hub.server import Hub, Repository, commit_id, serving
 
 pytestmark = pytest.mark.e2e

@@ -34,7 +34,7 @@ def check(options: argparse.Namespace) -> int:
     catalog = read_catalog(include)
     subject: Site | Subject
     if _is_cluster(catalog, options):
-        subject = site_of(catalog, options.endpoint, include=include)
+        subject = site_of(catalog, options.endpoint, include=include, node_pods=options.node_pods)
         context = catalog.clusters[options.endpoint].context
     else:
         plan = plan_of(options)
@@ -53,10 +53,12 @@ def _is_cluster(catalog: Catalog, options: argparse.Namespace) -> bool:
     """Whether the name that was given is a cluster's.
 
     Raises:
-        UsageError: an endpoint has the same name, or overrides are given for a cluster.
+        UsageError: an endpoint has the same name, or an option is given that is not for such a name.
     """
     name = options.endpoint
     if name not in catalog.clusters:
+        if options.node_pods:
+            raise UsageError("--node-pods is for a whole cluster", about=name, remedy="Name a cluster")
         return False
     if name in catalog.endpoints:
         raise UsageError("a cluster and an endpoint have this name", about=name, remedy="Rename one of them")

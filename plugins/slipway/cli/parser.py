@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from slipway.catalog.records import Strategy, Task
-from slipway.cli import hydra, live, records, runs
+from slipway.cli import hydra, live, prepare, records, runs
 from slipway.hydra.exporting import NAMESPACE
 
 Run = Callable[[argparse.Namespace], int]
@@ -85,7 +85,25 @@ def _cluster_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
         action="store_true",
         help="also try it out: pods that write to a volume, resolve names, reach registry and sources",
     )
-    check.add_argument("--output", choices=("table", "json"), default="table")
+    check.add_argument(
+        "--node-pods",
+        metavar="NAMESPACE",
+        help="of a cluster: also look at the nodes' own files, with pods in this namespace of level privileged",
+    )
+    added = command("prepare", prepare.prepare, "show what a cluster lacks of its record, and make it")
+    added.add_argument("cluster")
+    how = added.add_mutually_exclusive_group()
+    how.add_argument("--plan", action="store_true", help="only show it (the default)")
+    how.add_argument("--approve", action="store_true", help="make what is shown")
+    how.add_argument("--images", action="store_true", help="list the images and charts that it pulls instead")
+    added.add_argument("--steps", metavar="ID,…", help="only these; `charts` for all charts")
+    added.add_argument(
+        "--take-over", action="store_true", help="take over fields that other field managers hold"
+    )
+    added.add_argument("--reason", default="", help="why, for the history")
+    added.add_argument("--kubeconfig", type=Path, default=None, help="default: $KUBECONFIG")
+    for one in (check, added):
+        one.add_argument("--output", choices=("table", "json"), default="table")
 
 
 def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:

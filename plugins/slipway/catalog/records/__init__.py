@@ -10,20 +10,14 @@ from __future__ import annotations
 
 from slipway.catalog.records.accelerators import Accelerator, AcceleratorChange, Refusal, SharedMemory
 from slipway.catalog.records.clusters import (
-    AddressPool,
-    Chart,
     Cluster,
     Gateway,
     IngressClass,
     Listener,
     LoadBalancers,
     Monitoring,
-    NamespaceSetup,
-    NfsExport,
     ObjectStore,
     OssStore,
-    Route,
-    Setup,
     Storage,
 )
 from slipway.catalog.records.endpoints import (
@@ -60,6 +54,18 @@ from slipway.catalog.records.fields import (
 )
 from slipway.catalog.records.models import Architecture, LatentAttention, Model
 from slipway.catalog.records.runtimes import ArgumentRule, BuiltImage, Program, Runtime
+from slipway.catalog.records.setup import (
+    AddressPool,
+    Chart,
+    GatewayApi,
+    NamespaceSetup,
+    NfsExport,
+    NodeChoice,
+    Rights,
+    Route,
+    SecretSource,
+    Setup,
+)
 from slipway.catalog.records.strategies import Canary, Strategy
 from slipway.catalog.records.workloads import Workload
 
@@ -83,6 +89,7 @@ __all__ = [
     "Exposure",
     "Fluid",
     "Gateway",
+    "GatewayApi",
     "ImageReference",
     "IngressClass",
     "IngressExposure",
@@ -96,6 +103,7 @@ __all__ = [
     "NamespaceSetup",
     "NetworkRule",
     "NfsExport",
+    "NodeChoice",
     "ObjectStore",
     "OssStore",
     "Parallel",
@@ -106,9 +114,11 @@ __all__ = [
     "Refusal",
     "Resources",
     "Revision",
+    "Rights",
     "Route",
     "RouteExposure",
     "Runtime",
+    "SecretSource",
     "ServiceExposure",
     "Setup",
     "Share",

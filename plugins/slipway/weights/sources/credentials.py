@@ -12,6 +12,9 @@ from pathlib import Path
 DIRECTORY = "SLIPWAY_CREDENTIALS"
 """Names the directory where Secrets are mounted: one file for each key."""
 
+SOURCES_SECRET = "slipway-sources"  # noqa: S105 - the name of a Secret
+"""A Secret in the namespace, if it is there: MODELSCOPE_API_TOKEN, MODELSCOPE_ENDPOINT, SLIPWAY_HTTPS_TOKEN, ca.crt."""
+
 CA_BUNDLE = "ca.crt"
 """The key with the certificates that a private server's certificate is checked against."""
 
