@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -145,8 +145,10 @@ def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
         added.add_argument(
             "--restart", action="store_true", help="start the pods anew also if nothing changes"
         )
+        _rolled_out(added)
     added = command("rollback", runs.rollback, "go back to a release that was good")
     _of_a_run(added)
+    _rolled_out(added)
     added.add_argument("--to", type=int, metavar="N", help="default: the one before the one that serves")
     added.add_argument("--dry-run", action="store_true", help="only say what is different")
     added = command("scale", runs.scale, "set the number of an endpoint's replicas; 0 stops it")
@@ -163,6 +165,16 @@ def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
     added.add_argument("--kubeconfig", type=Path, default=None, help="for --rebuild; default: $KUBECONFIG")
 
 
+def _rolled_out(command: argparse.ArgumentParser) -> None:
+    """What every command takes whose run puts a release in the place of another."""
+    command.add_argument(
+        "--strategy",
+        type=_strategy,
+        metavar="STRATEGY",
+        help="how it takes the place of the one that serves; default: the endpoint's record, else by free room",
+    )
+
+
 def _of_a_run(command: argparse.ArgumentParser) -> None:
     """What every command takes that triggers a DAG for an endpoint."""
     command.add_argument("endpoint")
@@ -173,6 +185,16 @@ def _of_a_run(command: argparse.ArgumentParser) -> None:
 def _task(name: str) -> str:
     from slipway.catalog.records import Task
 
-    if name not in get_args(Task):
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(get_args(Task))}")
+    return _one_of(name, get_args(Task))
+
+
+def _strategy(name: str) -> str:
+    from slipway.catalog.records import Strategy
+
+    return _one_of(name, get_args(Strategy))
+
+
+def _one_of(name: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(names)}")
     return name
