@@ -94,12 +94,20 @@ LWS = Tool(
     ldflags="-s -w -X sigs.k8s.io/lws/pkg/version.GitVersion=v0.9.0",
     niceness=15,
 )
+HELM = Tool(
+    name="helm",
+    module="helm",
+    package="helm.sh/helm/v3/cmd/helm",
+    programs=("helm",),
+    ldflags="-s -w -X helm.sh/helm/v3/internal/version.version=v3.18.4",
+    niceness=15,
+)
 
 # Kubernetes first: the cluster boots while the others, which share most packages with it, are built.
 NATIVE_TOOLS = (KUBERNETES, LOCAL_PATH, COREDNS, VERSITYGW)
-# What only some endpoints need. Last, and nicer than the images that are built beside: LeaderWorkerSet shares nothing
-# (another version of Kubernetes' libraries).
-EXTENSIONS = (LWS,)
+# What only some endpoints, or preparing a cluster, need. Last, and nicer than the images that are built beside: these
+# share nothing (other versions of Kubernetes' libraries).
+EXTENSIONS = (LWS, HELM)
 EXTERNAL_TOOLS = (VERSITYGW,)
 
 

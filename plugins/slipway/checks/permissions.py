@@ -157,22 +157,47 @@ def rbac_yaml(*, user: str, namespace: str, secrets: Sequence[str] = (), infrast
         secrets: the only Secrets whose keys may be looked at; with none, no right on Secrets is given at all.
         infrastructure: whether also to read what the checks of the whole cluster look at.
     """
-    rules = (*NAMESPACE_RULES, *(rule for rules in KIND_RULES.values() for rule in rules))
-    if secrets:
-        rules = (*rules, replace(SECRETS, names=tuple(sorted(secrets))))
     header = "# Written by slipway.checks.permissions.rbac_yaml; change the list there, not here.\n"
-    documents = [
-        role(rules, name=ROLE, namespace=namespace),
-        _binding("Role", name=ROLE, user=user, namespace=namespace),
+    documents = rbac_objects(
+        subject=user_subject(user), namespaces={namespace: secrets}, infrastructure=infrastructure
+    )
+    return header + yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True)
+
+
+def rbac_objects(
+    *, subject: Object, namespaces: Mapping[str, Sequence[str]], infrastructure: bool = False
+) -> list[Object]:
+    """Return the roles and bindings of ``rbac_yaml`` as objects, for any kind of subject.
+
+    Args:
+        subject: as a binding names it.
+        namespaces: those with endpoints, and the Secrets of each whose keys may be looked at.
+        infrastructure: as there.
+    """
+    documents = []
+    for namespace, secrets in namespaces.items():
+        rules = (*NAMESPACE_RULES, *(rule for rules in KIND_RULES.values() for rule in rules))
+        if secrets:
+            rules = (*rules, replace(SECRETS, names=tuple(sorted(secrets))))
+        documents += [
+            role(rules, name=ROLE, namespace=namespace),
+            _binding("Role", name=ROLE, subject=subject, namespace=namespace),
+        ]
+    documents += [
         role(CLUSTER_RULES, name=CLUSTER_ROLE, namespace=None),
-        _binding("ClusterRole", name=CLUSTER_ROLE, user=user, namespace=None),
+        _binding("ClusterRole", name=CLUSTER_ROLE, subject=subject, namespace=None),
     ]
     if infrastructure:
         documents += [
             role(INFRASTRUCTURE_RULES, name=INFRASTRUCTURE_ROLE, namespace=None),
-            _binding("ClusterRole", name=INFRASTRUCTURE_ROLE, user=user, namespace=None),
+            _binding("ClusterRole", name=INFRASTRUCTURE_ROLE, subject=subject, namespace=None),
         ]
-    return header + yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True)
+    return documents
+
+
+def user_subject(name: str) -> Object:
+    """Return a user as a binding names it."""
+    return {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}
 
 
 def role(rules: Iterable[Rule], *, name: str, namespace: str | None) -> Object:
@@ -232,9 +257,8 @@ def rights_yaml(rules: Sequence[Rule], *, name: str, user: str | None, namespace
     """Return rules as a role, bound to the user where its name is known, ready for ``kubectl apply -f -``."""
     documents = [role(rules, name=name, namespace=namespace)]
     if user:
-        documents.append(
-            _binding("Role" if namespace else "ClusterRole", name=name, user=user, namespace=namespace)
-        )
+        kind, subject = "Role" if namespace else "ClusterRole", user_subject(user)
+        documents.append(_binding(kind, name=name, subject=subject, namespace=namespace))
     return yaml.safe_dump_all(documents, sort_keys=False).rstrip()
 
 
@@ -271,13 +295,13 @@ def _accesses(rule: Rule, namespace: str | None) -> list[Access]:
     ]
 
 
-def _binding(kind: str, *, name: str, user: str, namespace: str | None) -> Object:
+def _binding(kind: str, *, name: str, subject: Object, namespace: str | None) -> Object:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": f"{kind}Binding",
         "metadata": _metadata(name, namespace),
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        "subjects": [dict(subject)],
     }
 
 

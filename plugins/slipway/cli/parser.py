@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -26,9 +26,10 @@ class _Later:
 
 
 if TYPE_CHECKING:
-    from slipway.cli import fetch, hydra, live, records, runs
+    from slipway.cli import fetch, hydra, live, prepare, records, runs
 else:
-    fetch, hydra, live, records, runs = map(_Later, ("fetch", "hydra", "live", "records", "runs"))
+    modules = ("fetch", "hydra", "live", "prepare", "records", "runs")
+    fetch, hydra, live, prepare, records, runs = map(_Later, modules)
 
 _OVERRIDES = 'JSON, for example {"replicas": 2}'
 
@@ -108,7 +109,20 @@ def _cluster_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
         metavar="NAMESPACE",
         help="of a cluster: also look at the nodes' own files, with pods in this namespace of level privileged",
     )
-    check.add_argument("--output", choices=("table", "json"), default="table")
+    added = command("prepare", prepare.prepare, "show what a cluster lacks of its record, and make it")
+    added.add_argument("cluster")
+    how = added.add_mutually_exclusive_group()
+    how.add_argument("--plan", action="store_true", help="only show it (the default)")
+    how.add_argument("--approve", action="store_true", help="make what is shown")
+    how.add_argument("--images", action="store_true", help="list the images and charts that it pulls instead")
+    added.add_argument("--steps", metavar="ID,…", help="only these; `charts` for all charts")
+    added.add_argument(
+        "--take-over", action="store_true", help="take over fields that other field managers hold"
+    )
+    added.add_argument("--reason", default="", help="why, for the history")
+    added.add_argument("--kubeconfig", type=Path, default=None, help="default: $KUBECONFIG")
+    for one in (check, added):
+        one.add_argument("--output", choices=("table", "json"), default="table")
 
 
 def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
@@ -131,8 +145,10 @@ def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
         added.add_argument(
             "--restart", action="store_true", help="start the pods anew also if nothing changes"
         )
+        _rolled_out(added)
     added = command("rollback", runs.rollback, "go back to a release that was good")
     _of_a_run(added)
+    _rolled_out(added)
     added.add_argument("--to", type=int, metavar="N", help="default: the one before the one that serves")
     added.add_argument("--dry-run", action="store_true", help="only say what is different")
     added = command("scale", runs.scale, "set the number of an endpoint's replicas; 0 stops it")
@@ -149,6 +165,16 @@ def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
     added.add_argument("--kubeconfig", type=Path, default=None, help="for --rebuild; default: $KUBECONFIG")
 
 
+def _rolled_out(command: argparse.ArgumentParser) -> None:
+    """What every command takes whose run puts a release in the place of another."""
+    command.add_argument(
+        "--strategy",
+        type=_strategy,
+        metavar="STRATEGY",
+        help="how it takes the place of the one that serves; default: the endpoint's record, else by free room",
+    )
+
+
 def _of_a_run(command: argparse.ArgumentParser) -> None:
     """What every command takes that triggers a DAG for an endpoint."""
     command.add_argument("endpoint")
@@ -159,6 +185,16 @@ def _of_a_run(command: argparse.ArgumentParser) -> None:
 def _task(name: str) -> str:
     from slipway.catalog.records import Task
 
-    if name not in get_args(Task):
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(get_args(Task))}")
+    return _one_of(name, get_args(Task))
+
+
+def _strategy(name: str) -> str:
+    from slipway.catalog.records import Strategy
+
+    return _one_of(name, get_args(Strategy))
+
+
+def _one_of(name: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(names)}")
     return name

@@ -13,13 +13,15 @@ from slipway.cli.shared import cluster_of, overrides_of, plan_of
 def deploy(options: argparse.Namespace) -> int:
     """Deploy or redeploy through Airflow's REST API and follow the run to its end."""
     overrides = overrides_of(options).model_dump(mode="json", exclude_defaults=True)
-    return _run(options.dag, options, {"overrides": overrides, "restart": options.restart})
+    asked = {"overrides": overrides, "restart": options.restart, **_strategy(options)}
+    return _run(options.dag, options, asked)
 
 
 def rollback(options: argparse.Namespace) -> int:
     """Go back to a release that was good; or, with --dry-run, only say what is different."""
     if not options.dry_run:
-        return _run("rollback_endpoint", options, {"to": options.to} if options.to else {})
+        to = {"to": options.to} if options.to else {}
+        return _run("rollback_endpoint", options, {**to, **_strategy(options)})
     from slipway.releases.difference import difference
     from slipway.releases.rollback import rollback_target
     from slipway.releases.store import History
@@ -29,6 +31,10 @@ def rollback(options: argparse.Namespace) -> int:
     for line in difference(serving, target) if serving else []:
         print(line)
     return 0
+
+
+def _strategy(options: argparse.Namespace) -> dict[str, str]:
+    return {"strategy": options.strategy} if options.strategy else {}
 
 
 def scale(options: argparse.Namespace) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, chain, task_group
 
 from slipway.catalog.read import Catalog, read_catalog
+from slipway.catalog.records import Strategy
 from slipway.manifests.overrides import Overrides
 from slipway.operators.by_hand import RECORD_RETRIES, RETRIES, job_by_hand
 from slipway.operators.deploy_steps import ApplyOperator, CheckOperator, PublishOperator, WaitOperator
@@ -36,6 +37,7 @@ def deployment_dag(*, dag_id: str, doc_md: str, again: bool) -> DAG:
             reason="{{ params.reason or '' }}",
             again=again,
             restart="{{ params.restart }}",
+            strategy="{{ params.strategy or '' }}",
         )
         release = resolve.output
         lock = LockOperator(task_id="lock", release=release)
@@ -81,6 +83,7 @@ def deployment_params(catalog: Catalog) -> dict[str, Param]:
             title="Restart",
             description_md="Start the pods anew also where nothing about them changes.",
         ),
+        "strategy": strategy_param(),
         "overrides": Param(
             {},
             type=["null", "object"],
@@ -92,6 +95,18 @@ def deployment_params(catalog: Catalog) -> dict[str, Param]:
             "`image`, `args`, `replicas`, `context_length`, `source`, `revision`.",
         ),
     }
+
+
+def strategy_param() -> Param:
+    """The field in which a run says how its release takes the place of the one that serves."""
+    return Param(
+        None,
+        type=["null", "string"],
+        enum=[None, *get_args(Strategy)],
+        title="Strategy",
+        description_md="How the release takes the place of the one that serves. Empty: as the endpoint's record says, "
+        "else by the room that the cluster has.",
+    )
 
 
 def nightly_benchmark_dag(*, dag_id: str, doc_md: str, schedule: str) -> DAG:

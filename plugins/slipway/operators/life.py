@@ -10,6 +10,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param, chain
 from slipway.catalog.read import read_catalog
 from slipway.operators.by_hand import RECORD_RETRIES, RETRIES, job_by_hand
 from slipway.operators.deploy_steps import ApplyOperator, CheckOperator, PublishOperator, WaitOperator
+from slipway.operators.deployment import strategy_param
 from slipway.operators.lock import LockOperator
 from slipway.operators.pod_steps import ProbeOperator
 from slipway.operators.reconcile import FindGoneOperator, ReconcileOperator
@@ -32,12 +33,13 @@ def rollback_dag(*, dag_id: str, doc_md: str) -> DAG:
         title="Release",
         description_md="The number of the release to go back to; empty for the good one before the one that serves.",
     )
-    with _job(dag_id, doc_md, {"to": to}) as dag:
+    with _job(dag_id, doc_md, {"to": to, "strategy": strategy_param()}) as dag:
         resolve = RollbackOperator(
             task_id="resolve",
             endpoint="{{ params.endpoint }}",
             to="{{ params.to or '' }}",
             reason="{{ params.reason or '' }}",
+            strategy="{{ params.strategy or '' }}",
         )
         release = resolve.output
         lock = LockOperator(task_id="lock", release=release)

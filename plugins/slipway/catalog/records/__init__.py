@@ -10,20 +10,14 @@ from __future__ import annotations
 
 from slipway.catalog.records.accelerators import Accelerator, AcceleratorChange, Refusal, SharedMemory
 from slipway.catalog.records.clusters import (
-    AddressPool,
-    Chart,
     Cluster,
     Gateway,
     IngressClass,
     Listener,
     LoadBalancers,
     Monitoring,
-    NamespaceSetup,
-    NfsExport,
     ObjectStore,
     OssStore,
-    Route,
-    Setup,
     Storage,
 )
 from slipway.catalog.records.endpoints import (
@@ -60,6 +54,19 @@ from slipway.catalog.records.fields import (
 )
 from slipway.catalog.records.models import Architecture, LatentAttention, Model
 from slipway.catalog.records.runtimes import ArgumentRule, BuiltImage, Program, Runtime
+from slipway.catalog.records.setup import (
+    AddressPool,
+    Chart,
+    GatewayApi,
+    NamespaceSetup,
+    NfsExport,
+    NodeChoice,
+    Rights,
+    Route,
+    SecretSource,
+    Setup,
+)
+from slipway.catalog.records.strategies import Canary, Strategy
 from slipway.catalog.records.workloads import Workload
 
 __all__ = [
@@ -74,6 +81,7 @@ __all__ = [
     "ArgumentRule",
     "Autoscaling",
     "BuiltImage",
+    "Canary",
     "Chart",
     "Cluster",
     "Dataset",
@@ -81,6 +89,7 @@ __all__ = [
     "Exposure",
     "Fluid",
     "Gateway",
+    "GatewayApi",
     "ImageReference",
     "IngressClass",
     "IngressExposure",
@@ -94,6 +103,7 @@ __all__ = [
     "NamespaceSetup",
     "NetworkRule",
     "NfsExport",
+    "NodeChoice",
     "ObjectStore",
     "OssStore",
     "Parallel",
@@ -104,9 +114,11 @@ __all__ = [
     "Refusal",
     "Resources",
     "Revision",
+    "Rights",
     "Route",
     "RouteExposure",
     "Runtime",
+    "SecretSource",
     "ServiceExposure",
     "Setup",
     "Share",
@@ -114,6 +126,7 @@ __all__ = [
     "Source",
     "StaticVolume",
     "Storage",
+    "Strategy",
     "Task",
     "Toleration",
     "Volume",
