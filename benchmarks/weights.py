@@ -14,7 +14,8 @@ download them in turn, round after round, and prints one JSON object for each pr
 Between runs the server's files are dropped from the page cache, and what was downloaded is deleted.
 
 A model is larger than what the kernel keeps in memory before it makes a program wait for the disk (vm.dirty_ratio, a
-fifth of it): 2 GiB would measure how fast memory is. Six GiB by default; all rounds of all programs take some twenty minutes.
+fifth of it): 2 GiB would measure how fast memory is. It has six by default; all rounds of all programs take some twenty
+minutes.
 
 Two lines that are no programs say what this machine's disk can do: ``read`` is the server's files read once past the
 page cache, the least that any download can take; ``read and write`` is that while as many bytes are written, the least
