@@ -126,8 +126,11 @@ def test_an_answer_that_is_not_the_range_is_refused_as_what_it_is(wire: Wire) ->
         with pytest.raises(Refused) as caught:
             read(wire, url + "/denied")
         assert (caught.value.status, caught.value.body) == (403, b"<Code>No</Code>")
-    with pytest.raises(TransientError, match="ConnectionRefusedError at 127"):
-        read(wire, url)
+    with (
+        closing(Wire(stall_seconds=5)) as other,
+        pytest.raises(TransientError, match="ConnectionRefusedError at 127"),
+    ):
+        read(other, url)
 
 
 def test_a_redirect_is_followed_and_what_authorises_us_stays_with_its_host(wire: Wire) -> None:
@@ -146,6 +149,13 @@ def test_a_redirect_is_followed_and_what_authorises_us_stays_with_its_host(wire:
         endless = replace(request, url=f"{url}/round")
         with pytest.raises(WeightsError, match="redirects without an end"):
             wire.open(endless, start=5, stop=len(DATA), size=len(DATA))
+
+
+def test_connections_are_kept_over_redirects_too(wire: Wire) -> None:
+    with serving() as (hub, seen), serving() as (store, seen_there):
+        for start in (0, 9, 99):
+            assert read(wire, f"{hub}/elsewhere?{store}/", start=start) == DATA[start:]
+        assert (len(set(seen)), len(set(seen_there))) == (1, 1)
 
 
 class Proxy(BaseHTTPRequestHandler):

@@ -118,13 +118,21 @@ class Wire:
         try:
             connection.sendall(_message(parts, request.headers, proxy=proxy))
             status, headers, rest = read_head(connection)
+            is_kept = headers.get("connection", "").lower() != "close"
             if status not in {200, 206}:
-                raise _refusal(connection, status, headers, rest)
+                refusal, is_read = _refusal(connection, status, headers, rest)
+                if is_read and is_kept:
+                    self.keep((parts.scheme, parts.netloc), connection)
+                else:
+                    connection.close()
+                raise refusal
             _check_range(status, headers, start=start, stop=stop, size=size)
+        except Refused:
+            raise
         except BaseException:
             connection.close()
             raise
-        place = (parts.scheme, parts.netloc) if headers.get("connection", "").lower() != "close" else None
+        place = (parts.scheme, parts.netloc) if is_kept else None
         return Body(self, connection, place=place, headers=headers, rest=rest, length=stop - start)
 
     def keep(self, place: tuple[str, str], connection: socket.socket) -> None:
@@ -210,15 +218,18 @@ def _message(parts: SplitResult, headers: Mapping[str, str], *, proxy: SplitResu
     return message(f"GET {target}", {**common, **headers})
 
 
-def _refusal(connection: socket.socket, status: int, headers: Mapping[str, str], rest: bytes) -> Exception:
-    length = headers.get("content-length", "0")
-    wanted = min(int(length) if length.isdigit() else 0, _LONGEST_REFUSAL)
+def _refusal(
+    connection: socket.socket, status: int, headers: Mapping[str, str], rest: bytes
+) -> tuple[Refused, bool]:
+    """What the server says instead, and whether all of it was read, so that the connection can be used again."""
+    stated = headers.get("content-length", "")
+    length = int(stated) if stated.isdigit() else -1
     try:
-        while len(rest) < wanted and (piece := connection.recv(wanted - len(rest))):
+        while len(rest) < min(length, _LONGEST_REFUSAL) and (piece := connection.recv(length - len(rest))):
             rest += piece
     except OSError:
         pass  # What is there of the reason has to do.
-    return Refused(status, headers, rest)
+    return Refused(status, headers, rest), len(rest) == length
 
 
 def _check_range(status: int, headers: Mapping[str, str], *, start: int, stop: int, size: int) -> None:
