@@ -34,7 +34,7 @@ class Request:
         headers: all that was signed, ``Range`` and ``If-Match`` included; ``Host`` is added here.
         ca_bundle: a file of certificates to trust; None for the system's.
         signed_by: whatever the source wants to know again when the request is refused.
-        follow: whether a redirect is gone after; what authorises us stays behind when it leads to another host.
+        follow: whether a redirect is gone after; what authorises us stays behind when it leads elsewhere.
     """
 
     url: str
@@ -202,7 +202,7 @@ class Body:
 def _redirected(request: Request, where: str) -> Request:
     url = urljoin(request.url, where)
     headers = dict(request.headers)
-    if urlsplit(url).netloc != urlsplit(request.url).netloc:
+    if urlsplit(url)[:2] != urlsplit(request.url)[:2]:  # another host, or no TLS any more
         headers = {name: value for name, value in headers.items() if name.lower() not in _AUTHORISING}
     if urlsplit(url).scheme not in {"http", "https"}:
         raise WeightsError("the server redirects to something that is no web server", about=url[:80])
