@@ -16,7 +16,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from sandbox import catalog, commands, credentials, settings, supervisor
+from sandbox import catalog, commands, credentials, gobuild, settings, supervisor
 from sandbox.credentials import kept
 from sandbox.errors import SandboxError
 from sandbox.progress import say
@@ -115,21 +115,21 @@ def airflow_environment(config: Settings | None = None) -> dict[str, str]:
         "DAG_PROCESSOR__PRINT_STATS_INTERVAL": "300",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
-    connection = {
-        "conn_type": "kubernetes",
-        "extra": {"kube_config_path": str(config.slipway_kubeconfig), "in_cluster": False},
-    }
     environment = {f"AIRFLOW__{name}": value for name, value in options.items()}
     environment |= {
         "AIRFLOW_HOME": str(home),
         # Airflow renames its processes; without this it would overwrite the environment by which they are known.
         "SPT_NOENV": "1",
-        "AIRFLOW_CONN_SLIPWAY_SANDBOX": json.dumps(connection),
+        "AIRFLOW_CONN_SLIPWAY_SANDBOX": _connection(config.slipway_kubeconfig),
+        # For prepare_cluster alone; a cluster of one's own should have it in Airflow, where it is encrypted.
+        "AIRFLOW_CONN_SLIPWAY_SANDBOX_ADMIN": _connection(config.admin_kubeconfig),
         "SLIPWAY_AIRFLOW_URL": config.airflow_url,
         "SLIPWAY_AIRFLOW_USER": USER,
         "SLIPWAY_AIRFLOW_PASSWORD": password(config),
         "SLIPWAY_ARTIFACTS": str(config.home / "artifacts"),
         "SLIPWAY_DATABASE_URL": config.database_url or f"sqlite:///{config.home}/slipway.db",
+        "SLIPWAY_HELM": str(gobuild.program(config, gobuild.HELM, "helm")),
+        "SLIPWAY_PACKAGES": str(config.home / "packages"),
         "SLIPWAY_INCLUDE": str(catalog.include_directory(config)),
         "KUBECONFIG": _kubeconfig(config),
     }
@@ -170,7 +170,8 @@ def _migrate(config: Settings) -> None:
     write(local_settings, (settings.FILES / "airflow_config" / "airflow_local_settings.py").read_text())
     write(_passwords(config), json.dumps({USER: password(config)}) + "\n", mode=0o600)
     write_env_file(config)
-    (config.home / "artifacts").mkdir(exist_ok=True)
+    for name in ("artifacts", "packages"):
+        (config.home / name).mkdir(exist_ok=True)
     environment = airflow_environment(config)
     url = environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
     stamp = home / "migrated"
@@ -199,6 +200,11 @@ def _unhealthy(config: Settings) -> list[str]:
         return ["api-server"]
     services = ("metadatabase", "scheduler", "dag_processor", "triggerer")
     return [name for name in services if (health.get(name) or {}).get("status") != "healthy"]
+
+
+def _connection(kubeconfig: Path) -> str:
+    extra = {"kube_config_path": str(kubeconfig), "in_cluster": False}
+    return json.dumps({"conn_type": "kubernetes", "extra": extra})
 
 
 def _kubeconfig(config: Settings) -> str:

@@ -10,7 +10,13 @@ from sandbox import airflow, credentials, settings
 from sandbox.errors import USER_MISTAKE, SandboxError
 from sandbox.settings import Settings
 
-BENCHMARKS = ("benchmarks.parsing", "benchmarks.validate", "benchmarks.checks", "benchmarks.orchestration")
+BENCHMARKS = (
+    "benchmarks.parsing",
+    "benchmarks.validate",
+    "benchmarks.watch",
+    "benchmarks.checks",
+    "benchmarks.orchestration",
+)
 
 
 def bench(config: Settings) -> None:

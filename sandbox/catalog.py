@@ -38,8 +38,9 @@ def fit(config: Settings, cluster: Cluster) -> None:
     record["repositories"] = [f"{host}/slipway/"]
     record["storage"]["storage_class"] = _default_class(cluster)
     # The Gateway and the load balancers are the native node's.
-    for key in ("gateway", "load_balancers", "setup"):
-        record.pop(key, None)
+    for part in (record, record.get("setup", {})):
+        for key in ("gateway", "load_balancers", "address_pools", "address_pool_namespace"):
+            part.pop(key, None)
     (target / "catalog" / "endpoints" / "qwen3-tiny-published.yaml").unlink(missing_ok=True)
     path.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
 

@@ -147,12 +147,20 @@ TRAEFIK = Tool(
     niceness=15,
     patched=_PATCHED,
 )
+HELM = Tool(
+    name="helm",
+    module="helm",
+    package="helm.sh/helm/v3/cmd/helm",
+    programs=("helm",),
+    ldflags="-s -w -X helm.sh/helm/v3/internal/version.version=v3.18.4",
+    niceness=15,
+)
 
 # Kubernetes first: the cluster boots while the others, which share most packages with it, are built.
 NATIVE_TOOLS = (KUBERNETES, LOCAL_PATH, COREDNS, VERSITYGW)
-# What only some endpoints and tests need. Last, and nicer than the images that are built beside: LeaderWorkerSet shares
-# nothing (another version of Kubernetes' libraries).
-EXTENSIONS = (METALLB, KWOK, TRAEFIK, LWS)
+# What only some endpoints, tests, or preparing a cluster need. Last, and nicer than the images that are built beside:
+# LeaderWorkerSet and helm share nothing (other versions of Kubernetes' libraries).
+EXTENSIONS = (METALLB, KWOK, TRAEFIK, LWS, HELM)
 EXTERNAL_TOOLS = (VERSITYGW,)
 
 

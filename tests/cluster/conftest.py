@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sandbox import gobuild
+from sandbox.settings import load
 from slipway.checks.permissions import rbac_yaml
 from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Object, Ref
+from tests.cluster.prepare_runs import Prepare
 
 KUBECONFIG_VARIABLE = "SLIPWAY_TEST_KUBECONFIG"
 SANDBOX_KUBECONFIG = Path("/var/lib/slipway-sandbox/kubernetes/admin.conf")
@@ -232,3 +235,26 @@ def deployment(stateful_set: Callable[..., Object]) -> Callable[..., Object]:
         return {**made, "kind": "Deployment", "spec": {**spec, "strategy": {"type": "Recreate"}}}
 
     return make
+
+
+@pytest.fixture
+def prepare(tmp_path: Path, kubeconfig: Path, cluster: Cluster, image: str) -> Iterator[Prepare]:
+    """`slipway prepare` over a record of the test's own; what it makes in the whole cluster goes at the end."""
+    config = load()
+    gobuild.build(config, gobuild.HELM)
+    run = Prepare(directory=tmp_path, kubeconfig=kubeconfig, config=config, cluster=cluster, image=image)
+    yield run
+    cluster.patch(
+        Ref(
+            apiVersion="v1",
+            kind="Node",
+            name=cluster.list(api_version="v1", kind="Node")[0]["metadata"]["name"],
+        ),
+        {"metadata": {"labels": {"slipway.io/test-prepared": None}}},
+    )
+    classes = Ref(apiVersion="storage.k8s.io/v1", kind="StorageClass", name=f"{run.prefix}-nfs")
+    namespaces = [
+        Ref(apiVersion="v1", kind="Namespace", name=f"{run.prefix}-{one}") for one in ("own", "shared")
+    ]
+    for ref in (*run.given, classes, *namespaces):
+        cluster.delete(ref)

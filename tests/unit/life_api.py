@@ -30,6 +30,10 @@ PROBED = {
     "served_names": [ENDPOINT],
 }
 Objects = dict[str, Any]
+DISCOVERED = {
+    "/apis/autoscaling/v2": ("horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    "/apis/gateway.networking.k8s.io/v1": ("httproutes", "HTTPRoute"),
+}
 
 
 class Api:
@@ -41,8 +45,16 @@ class Api:
         self.writes: list[str] = []
         self.down: Callable[[str, str], int | None] = lambda method, path: None
         self.probe_message: Callable[[Objects], dict[str, Any]] = lambda pod: {"result": PROBED}
+        self.sight: Objects = {"state": "serving", "seconds": 0.25, "ttft_seconds": 0.125}
         self.configuration = SimpleNamespace(host="https://cluster.test", verify_ssl=True)
         self.version = 0
+        self.room_for(pods=4)
+
+    def room_for(self, *, pods: int) -> None:
+        """Make the only node as large as so many pods of the tiny endpoint."""
+        allocatable = {"cpu": f"{250 * pods}m", "memory": f"{3 * pods}Gi", "pods": "110"}
+        status = {"allocatable": allocatable, "conditions": [{"type": "Ready", "status": "True"}]}
+        self.node: Objects = {"metadata": {"name": "one"}, "spec": {}, "status": status}
 
     def cluster(self) -> Cluster:
         return Cluster(api_client=self, patience=0)
@@ -64,18 +76,27 @@ class Api:
             self.writes.append(f"{method} {path}")
         return SimpleNamespace(
             status=status,
-            data=json.dumps(content).encode(),
+            data=content.encode() if isinstance(content, str) else json.dumps(content).encode(),
             headers={"Date": format_datetime(self.now, usegmt=True)},
         )
 
     def _get(self, path: str, _: Any, query: dict[str, Any], dry: bool) -> tuple[int, Any]:
         if path in self.objects:
             return 200, self.objects[path]
-        if path == "/apis/autoscaling/v2":
-            name = {"name": "horizontalpodautoscalers", "kind": "HorizontalPodAutoscaler", "namespaced": True}
-            return 200, {"resources": [name]}
+        if path.endswith("/log"):
+            return 200, "\n".join(self._sights(self.objects[path.removesuffix("/log")]))
+        if path in DISCOVERED:
+            plural, kind = DISCOVERED[path]
+            return 200, {"resources": [{"name": plural, "kind": kind, "namespaced": True}]}
         if path.startswith("/apis/") and path.count("/") == 3 and "namespaces" not in path:
             return 404, _status("NotFound", path)
+        if path == "/api/v1/nodes":
+            return 200, {"items": [self.node], "metadata": {}}
+        if path == "/api/v1/pods":
+            return 200, {
+                "items": [obj for key, obj in self.objects.items() if "/pods/" in key],
+                "metadata": {},
+            }
         if len(path.split("/namespaces/")[-1].split("/")) == 2:
             wanted = [part.partition("=") for part in query.get("labelSelector", "").split(",") if part]
             found = [
@@ -85,6 +106,12 @@ class Api:
             ]
             return 200, {"items": found, "metadata": {}}
         return 404, _status("NotFound", path)
+
+    def _sights(self, pod: Objects) -> list[str]:
+        """The log of a pod that asks many endpoints."""
+        environment = {one["name"]: one.get("value") for one in pod["spec"]["containers"][0]["env"]}
+        asked = [one["endpoint"] for one in json.loads(environment["SLIPWAY_ORDER"])["endpoints"]]
+        return ["sight: " + json.dumps({"endpoint": name, **self.sight}) for name in asked]
 
     def _post(self, path: str, body: Objects, _: Any, dry: bool) -> tuple[int, Any]:
         path = f"{path}/{body['metadata'].get('name', 'generated')}"
@@ -248,6 +275,6 @@ def make_life(monkeypatch: Any, directory: Any) -> Life:
     monkeypatch.setenv("SLIPWAY_ARTIFACTS", str(directory / "artifacts"))
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "a key")
     life = Life(api=Api(), history=History.open())
-    for module in ("steps", "watching"):
+    for module in ("steps", "watching", "rollout"):
         monkeypatch.setattr(f"slipway.operators.{module}.cluster_of", lambda connection: life.api.cluster())
     return life

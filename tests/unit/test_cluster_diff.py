@@ -29,7 +29,7 @@ class FakeCluster:
         ref = Ref(apiVersion=api_version, kind=kind, namespace=namespace, name=name)
         return copy.deepcopy(self.objects.get(ref))
 
-    def apply(self, obj: Object, *, dry_run: bool) -> Object:
+    def apply(self, obj: Object, *, dry_run: bool, force: bool) -> Object:
         assert dry_run, "a diff changes nothing"
         self.applied.append(obj)
         ref = ref_of(obj)

@@ -1,4 +1,4 @@
-"""What `slipway render` prints, byte for byte, for every endpoint and cluster of the catalog.
+"""What `slipway render` prints, byte for byte, for every endpoint, cluster and chart of the catalog.
 
 A difference is either a mistake or meant; who means it runs `make golden` and reads the diff. The tags of images that
 are built here are hashes of files that have nothing to do with a template (the package that runs in pods), so they are
@@ -22,6 +22,11 @@ CATALOG = read_catalog()
 FILES = {
     **{f"{name}.yaml": [name] for name in CATALOG.endpoints},
     **{f"clusters/{name}.yaml": ["--cluster", name] for name in CATALOG.clusters},
+    **{
+        f"charts/{name}-{chart.name}.yaml": ["--cluster", name, "--values", chart.name]
+        for name, record in CATALOG.clusters.items()
+        for chart in record.setup.charts
+    },
 }
 
 

@@ -3,127 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from small_runtime import KEY, NAME, Reply, Runtime, serve
 
 from slipway.errors import ProbeError
 from slipway.probes import ProbeOrder, ProbeResult, probe
 from slipway.probes.shared import API_KEY
-
-KEY = "sk-the-right-key"
-NAME = "qwen3-tiny"
-
-
-@dataclass
-class Reply:
-    """What the server does with one request: a status and a body, or it dies."""
-
-    status: int = 200
-    body: Any = None
-    events: list[str] | None = None
-    die: bool = False
-
-
-@dataclass
-class Runtime:
-    """A small server with an OpenAI-compatible runtime's behaviour, of which a test changes some."""
-
-    replies: dict[str, Callable[[dict[str, Any]], Reply | None]] = field(default_factory=dict)
-    requests: list[tuple[str, str]] = field(default_factory=list)
-    seen_keys: list[str] = field(default_factory=list)
-    dead: bool = False
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def answer(self, path: str, body: dict[str, Any], key: str) -> Reply:
-        self.counts[path] = self.counts.get(path, 0) + 1
-        if self.dead:
-            return Reply(die=True)
-        changed = self.replies.get(path)
-        if changed is not None and (reply := changed(body)) is not None:
-            self.dead = self.dead or reply.die
-            return reply
-        if path == "/health":
-            return Reply()
-        if path == "/metrics":
-            return Reply(body='# HELP x\nvllm:num_requests_running{model_name="m"} 0.0\nup 1\n')
-        if key != f"Bearer {KEY}":
-            return Reply(401, {"error": "Unauthorized"})
-        return self.standard(path, body)
-
-    def standard(self, path: str, body: dict[str, Any]) -> Reply:
-        if path == "/v1/models":
-            return Reply(body={"data": [{"id": NAME}]})
-        if path == "/v1/embeddings":
-            return Reply(body={"data": [{"embedding": [0.1, 0.2]}]})
-        if path == "/v1/images/generations":
-            return Reply(body={"data": [{"b64_json": "iVBORw0KGgo="}]})
-        if body.get("stream"):
-            delta = (
-                (lambda text: {"text": text})
-                if path == "/v1/completions"
-                else (lambda text: {"delta": {"content": text}})
-            )
-            chunks = [delta("A slip"), delta("way."), delta("") | {"finish_reason": "stop"}]
-            return Reply(events=[json.dumps({"choices": [chunk]}) for chunk in chunks] + ["[DONE]"])
-        return Reply(body={"choices": [{"text": " are launched"}], "usage": {"completion_tokens": 2}})
-
-
-class Handler(BaseHTTPRequestHandler):
-    runtime: Runtime
-
-    def do_GET(self) -> None:
-        self.reply({})
-
-    def do_POST(self) -> None:
-        self.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-    def reply(self, body: dict[str, Any]) -> None:
-        self.runtime.requests.append((self.command, self.path))
-        key = self.headers.get("Authorization", "")
-        self.runtime.seen_keys.append(key)
-        answer = self.runtime.answer(self.path, body, key)
-        if answer.die:
-            self.close_connection = True
-            self.connection.close()
-            return
-        self.send_response(answer.status)
-        self.end_headers()
-        if answer.events is not None:
-            for event in answer.events:
-                self.wfile.write(f"data: {event}\n\n".encode())
-        elif answer.body is not None:
-            text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-            self.wfile.write(text.encode())
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-    def finish(self) -> None:
-        if not self.wfile.closed:
-            try:
-                super().finish()
-            except OSError:
-                return
-
-
-@contextmanager
-def serve(runtime: Runtime) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("HandlerOfOne", (Handler,), {"runtime": runtime}))
-    server.handle_error = lambda *args: None  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def run(runtime: Runtime, **more: Any) -> ProbeResult:
@@ -318,3 +206,54 @@ def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert run(Runtime()).answer == "A slipway."
+
+
+def chat(message: dict[str, Any]) -> Callable[[dict[str, Any]], Reply | None]:
+    """Answers a chat with tools; other chats go on as they are."""
+
+    def answer(body: dict[str, Any]) -> Reply | None:
+        return Reply(body={"choices": [{"message": message}]}) if "tools" in body else None
+
+    return answer
+
+
+CALL = {"function": {"name": "tide_at", "arguments": '{"harbour": "Bremen"}'}}
+CALLS = [
+    ({"tool_calls": [CALL]}, "called tide_at"),
+    ({"content": "I cannot know that."}, "taken; the model answered without the tool"),
+]
+
+
+@pytest.mark.parametrize(("message", "detail"), CALLS)
+def test_a_tool_call_is_tried_where_the_runtime_has_a_parser(message: dict[str, Any], detail: str) -> None:
+    result = run(Runtime(replies={"/v1/chat/completions": chat(message)}), tool_calls=True)
+    assert [step.detail for step in result.steps if step.name == "tool call"] == [detail]
+
+
+WRONG_CALLS = [
+    (
+        {"content": '<tool_call>\n{"name": "tide_at"}\n</tool_call>'},
+        r"stands in the answer's text.*tool_call_parser",
+    ),
+    (
+        {"tool_calls": [{"function": {"name": "tide_at", "arguments": "{'a'"}}]},
+        "not one of tide_at with a JSON object",
+    ),
+    ({"tool_calls": [{"function": {"name": "", "arguments": "{}"}}]}, "not one of tide_at"),
+    ({"tool_calls": [{"nothing": 1}]}, "not understood"),
+]
+
+
+@pytest.mark.parametrize(("message", "error"), WRONG_CALLS)
+def test_a_tool_call_that_clients_could_not_use_fails(message: dict[str, Any], error: str) -> None:
+    with pytest.raises(ProbeError, match=error):
+        run(Runtime(replies={"/v1/chat/completions": chat(message)}), tool_calls=True)
+
+
+def test_a_runtime_that_takes_no_tools_is_named_as_that() -> None:
+    message = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+    refuse = {
+        "/v1/chat/completions": lambda body: Reply(400, {"error": message}) if "tools" in body else None
+    }
+    with pytest.raises(ProbeError, match="takes no tools"):
+        run(Runtime(replies=refuse), tool_calls=True)

@@ -218,8 +218,7 @@ def probe(life: Life) -> None:
     ProbeClusterOperator(task_id="probe", cluster=cluster).execute(life.context(RUN))
 
 
-def refuse(pod: Any) -> dict[str, Any]:
-    return {"error": {"what": "the endpoint failed at the step 'completion'", "kind": "ProbeError"}}
+REFUSED = {"state": "failing", "reason": "the endpoint failed at the step 'completion'"}
 
 
 def test_a_probe_keeps_latency_and_time_to_first_token(life: Life) -> None:
@@ -331,11 +330,12 @@ def test_a_change_of_state_is_told_once_and_its_end_too(
     life.good("deploy_endpoint/1")
 
     probe(life)
+    serving = life.api.sight
     assert receiver.told == [], "an endpoint that serves from the start is no news"
-    life.api.probe_message = refuse
+    life.api.sight = REFUSED
     probe(life)
     probe(life)
-    life.api.probe_message = lambda pod: {"result": PROBED}
+    life.api.sight = serving
     probe(life)
     probe(life)
 
@@ -353,7 +353,7 @@ def test_a_change_that_could_not_be_told_is_told_by_the_next_run(
     address = f"http://127.0.0.1:{receiver.port}/services"
     tell_through(monkeypatch, conn_type="slackwebhook", host=address, password="T0/B0/secret")
     life.good("deploy_endpoint/1")
-    life.api.probe_message = refuse
+    life.api.sight = REFUSED
     receiver.status = 500
     probe(life)
     receiver.status = 200
@@ -394,7 +394,7 @@ def test_a_change_of_state_is_told_by_mail(life: Life, monkeypatch: pytest.Monke
             extra={**extra, "disable_tls": True},
         )
         life.good("deploy_endpoint/1")
-        life.api.probe_message = refuse
+        life.api.sight = REFUSED
         probe(life)
         server.shutdown()
 

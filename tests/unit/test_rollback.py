@@ -18,6 +18,8 @@ from slipway.operators.prober import PodEndTrigger
 from slipway.operators.record import RecordOperator
 from slipway.operators.resolve import ResolveOperator
 from slipway.operators.rollback import RollbackOperator
+from slipway.releases.difference import difference
+from slipway.releases.records import Release
 
 RUN = "rollback_endpoint/r"
 AVAILABLE = {"state": "available", "what": "1 of 1 pods are ready"}
@@ -83,6 +85,19 @@ def test_what_was_never_proven_is_not_gone_back_to(life: Life, to: int | None, w
         roll_back(life, to=to)
 
     assert len(life.history.list()) == 2
+
+
+def test_a_label_of_digits_alone_is_no_difference(life: Life) -> None:
+    release = life.good("deploy_endpoint/1")
+
+    def labelled(characters: str) -> Release:
+        label = (characters * len(release.label))[: len(release.label)]
+        objects = release.objects.replace(release.label.encode(), label.encode())
+        return release.model_copy(
+            update={"objects": objects.replace(release.label[:8].encode(), label[:8].encode())}
+        )
+
+    assert difference(labelled("1234567890"), labelled("abcdef")) == ["no difference"]
 
 
 def test_the_terminal_shows_the_difference_without_a_run(

@@ -157,22 +157,47 @@ def rbac_yaml(*, user: str, namespace: str, secrets: Sequence[str] = (), infrast
         secrets: the only Secrets whose keys may be looked at; with none, no right on Secrets is given at all.
         infrastructure: whether also to read what the checks of the whole cluster look at.
     """
-    rules = (*NAMESPACE_RULES, *(rule for rules in KIND_RULES.values() for rule in rules))
-    if secrets:
-        rules = (*rules, replace(SECRETS, names=tuple(sorted(secrets))))
     header = "# Written by slipway.checks.permissions.rbac_yaml; change the list there, not here.\n"
-    documents = [
-        role(rules, name=ROLE, namespace=namespace),
-        _binding("Role", name=ROLE, user=user, namespace=namespace),
+    documents = rbac_objects(
+        subject=user_subject(user), namespaces={namespace: secrets}, infrastructure=infrastructure
+    )
+    return header + yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True)
+
+
+def rbac_objects(
+    *, subject: Object, namespaces: Mapping[str, Sequence[str]], infrastructure: bool = False
+) -> list[Object]:
+    """Return the roles and bindings of ``rbac_yaml`` as objects, for any kind of subject.
+
+    Args:
+        subject: as a binding names it.
+        namespaces: those with endpoints, and the Secrets of each whose keys may be looked at.
+        infrastructure: as there.
+    """
+    documents = []
+    for namespace, secrets in namespaces.items():
+        rules = (*NAMESPACE_RULES, *(rule for rules in KIND_RULES.values() for rule in rules))
+        if secrets:
+            rules = (*rules, replace(SECRETS, names=tuple(sorted(secrets))))
+        documents += [
+            role(rules, name=ROLE, namespace=namespace),
+            _binding("Role", name=ROLE, subject=subject, namespace=namespace),
+        ]
+    documents += [
         role(CLUSTER_RULES, name=CLUSTER_ROLE, namespace=None),
-        _binding("ClusterRole", name=CLUSTER_ROLE, user=user, namespace=None),
+        _binding("ClusterRole", name=CLUSTER_ROLE, subject=subject, namespace=None),
     ]
     if infrastructure:
         documents += [
             role(INFRASTRUCTURE_RULES, name=INFRASTRUCTURE_ROLE, namespace=None),
-            _binding("ClusterRole", name=INFRASTRUCTURE_ROLE, user=user, namespace=None),
+            _binding("ClusterRole", name=INFRASTRUCTURE_ROLE, subject=subject, namespace=None),
         ]
-    return header + yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True)
+    return documents
+
+
+def user_subject(name: str) -> Object:
+    """Return a user as a binding names it."""
+    return {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}
 
 
 def role(rules: Iterable[Rule], *, name: str, namespace: str | None) -> Object:
@@ -207,7 +232,7 @@ def check_permissions(view: View, site: Site) -> list[Finding]:
     for (rule, where), accesses in wanted.items():
         missing = [access for access in accesses if not allowed[access]]
         if missing:
-            findings.append(_missing(rule, where, missing))
+            findings.append(_missing(rule, where, missing, user=view.user()))
     if findings:
         return findings
     about = ", ".join(f"namespace {name}" for name in _namespaces(site)) or "the whole cluster"
@@ -228,21 +253,29 @@ def _rules_in(site: Site, namespace: str) -> tuple[Rule, ...]:
     return (*rules, replace(SECRETS, names=names)) if names else tuple(rules)
 
 
-def rights_yaml(rules: Sequence[Rule], *, name: str) -> str:
-    """Return rules as a role for the whole cluster, ready to apply, as remedies print it."""
-    return yaml.safe_dump(role(rules, name=name, namespace=None), sort_keys=False).rstrip()
+def rights_yaml(rules: Sequence[Rule], *, name: str, user: str | None, namespace: str | None = None) -> str:
+    """Return rules as a role, bound to the user where its name is known, ready for ``kubectl apply -f -``."""
+    documents = [role(rules, name=name, namespace=namespace)]
+    if user:
+        kind, subject = "Role" if namespace else "ClusterRole", user_subject(user)
+        documents.append(_binding(kind, name=name, subject=subject, namespace=namespace))
+    return yaml.safe_dump_all(documents, sort_keys=False).rstrip()
 
 
-def _missing(rule: Rule, namespace: str | None, missing: list[Access]) -> Finding:
-    lacking = replace(rule, verbs=tuple(dict.fromkeys(access.verb for access in missing)))
-    name = f"{ROLE}-{rule.resources[0].replace('/', '-')}"
+def apply_this(user: str | None) -> str:
+    """The line above a role in a remedy."""
+    return "kubectl apply -f - with this" + (":" if user else ", and bind it to the connection's user:")
+
+
+def _missing(rule: Rule, namespace: str | None, missing: list[Access], *, user: str | None) -> Finding:
+    # The whole rule and a name of its own: a role of the missing verbs alone would take back what an earlier one gave.
+    name = f"{ROLE}-{rule.resources[0].replace('/', '-')}" + (f".{rule.group}" if rule.group else "")
     return Finding(
         check="permissions",
         severity="blocking" if rule.needed else "warning",
         about=f"namespace {namespace}" if namespace else "the whole cluster",
         reason=f"may not {', '.join(map(str, missing))} (needed for: {rule.why})",
-        remedy="Apply this and bind it to the connection's user:\n"
-        + yaml.safe_dump(role([lacking], name=name, namespace=namespace), sort_keys=False).rstrip(),
+        remedy=f"{apply_this(user)}\n" + rights_yaml([rule], name=name, user=user, namespace=namespace),
     )
 
 
@@ -262,13 +295,13 @@ def _accesses(rule: Rule, namespace: str | None) -> list[Access]:
     ]
 
 
-def _binding(kind: str, *, name: str, user: str, namespace: str | None) -> Object:
+def _binding(kind: str, *, name: str, subject: Object, namespace: str | None) -> Object:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": f"{kind}Binding",
         "metadata": _metadata(name, namespace),
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        "subjects": [dict(subject)],
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from slipway.cluster.connection import PATIENCE_SECONDS, Connection, SyncApiClient, client_from_kubeconfig
 from slipway.cluster.faults import ApiError, UnknownKindError
@@ -61,6 +61,10 @@ class Cluster:
     def server(self) -> str:
         """The address of the API server."""
         return self._connection.server
+
+    def client_settings(self) -> tuple[Any, dict[str, str]]:
+        """The client's configuration and headers, for a program that has to act as the same user."""
+        return self._connection.settings()
 
     # -- requests
     # ---------------------------------------------------------------------------------------------

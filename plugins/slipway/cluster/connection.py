@@ -78,6 +78,10 @@ class Connection:
         """The address of the API server."""
         return str(self._api_client.configuration.host)
 
+    def settings(self) -> tuple[Any, dict[str, str]]:
+        """The client's configuration, and the headers that it sends with each request."""
+        return self._api_client.configuration, dict(getattr(self._api_client, "default_headers", {}))
+
     def send(self, request: Request) -> Answer:
         """Send a request, again and again while the fault is transient and patience lasts.
 

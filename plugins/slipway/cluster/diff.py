@@ -39,6 +39,8 @@ _METADATA = frozenset(
 )
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _HIDDEN = "***"
+# The definitions of the Gateway API are megabytes, which the dumper in Python takes seconds for.
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,25 @@ class Difference:
         text: a unified diff of its YAML; "" when nothing would change.
         note: what a reader must know besides: that it is new and why it could not be tried, or "".
         refusal: why the server would refuse it, or "".
+        new: whether it is not there yet.
     """
 
     ref: Ref
     text: str
     note: str = ""
     refusal: str = ""
+    new: bool = False
 
 
-def differences(cluster: Cluster, objects: Iterable[Object]) -> Iterator[Difference]:
+def differences(cluster: Cluster, objects: Iterable[Object], *, force: bool = False) -> Iterator[Difference]:
     """Compare objects with the live ones, in the order in which they would be applied; changes nothing.
 
     Replicas of a workload that is there are left as they are, as an apply leaves them.
+
+    Args:
+        cluster: where.
+        objects: what would be applied.
+        force: as the apply would be.
 
     Raises:
         ClusterError: the server could not be asked.
@@ -69,18 +78,19 @@ def differences(cluster: Cluster, objects: Iterable[Object]) -> Iterator[Differe
     for obj in in_order(objects):
         ref = ref_of(obj)
         if missing := _missing(cluster, ref, namespaces):
-            yield Difference(ref, _unified(ref, None, obj), note=missing)
+            yield Difference(ref, unified(ref, None, obj), note=missing, new=True)
             continue
         live = cluster.get(api_version=ref.apiVersion, kind=ref.kind, namespace=ref.namespace, name=ref.name)
         try:
-            tried = cluster.apply(_with_live_replicas(obj, live), dry_run=True)
+            tried = cluster.apply(_with_live_replicas(obj, live), dry_run=True, force=force)
         except ApiError as error:
             if error.status not in (400, 403, 409, 413, 422, 500):
                 raise
             refused = conflict(error, about=str(ref)) if error.status == 409 else error
-            yield Difference(ref, _unified(ref, live, obj) if live is None else "", refusal=refused.why)
+            text = unified(ref, live, obj) if live is None else ""
+            yield Difference(ref, text, refusal=refused.why, new=live is None)
             continue
-        yield Difference(ref, _unified(ref, live, obj if live is None else tried))
+        yield Difference(ref, unified(ref, live, obj if live is None else tried), new=live is None)
 
 
 def prunable(cluster: Cluster, *, old: Inventory, new: Inventory) -> Inventory:
@@ -118,10 +128,16 @@ def _with_live_replicas(obj: Object, live: Object | None) -> Object:
     return {**obj, "spec": {**obj["spec"], "replicas": live["spec"]["replicas"]}}
 
 
-def _unified(ref: Ref, live: Object | None, wanted: Object) -> str:
+def unified(ref: Ref, live: Object | None, wanted: Object | None) -> str:
+    """Return a unified diff of an object's YAML from how it is to how it would be; None where it is not, or would not.
+
+    What Secrets hold is hidden.
+    """
     before, after = (_comparable(one) if one else None for one in (live, wanted))
     if ref.kind == "Secret":
         before, after = _without_secrets(before, after)
+    if before == after:
+        return ""
     lines = difflib.unified_diff(
         _yaml(before), _yaml(after), fromfile=f"cluster: {ref}", tofile=f"deployment: {ref}", lineterm=""
     )
@@ -152,4 +168,6 @@ def _without_secrets(before: Any, after: Any) -> tuple[Any, Any]:
 
 
 def _yaml(obj: Object | None) -> list[str]:
-    return yaml.safe_dump(obj, sort_keys=True, allow_unicode=True, width=110).splitlines() if obj else []
+    if not obj:
+        return []
+    return yaml.dump(obj, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=110).splitlines()

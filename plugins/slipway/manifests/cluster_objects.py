@@ -8,8 +8,9 @@ from typing import Any
 
 from slipway.catalog.names import COMPONENT_LABEL, MANAGED_BY_LABEL
 from slipway.catalog.read import Catalog, include_directory
-from slipway.catalog.records import Cluster, Route
+from slipway.catalog.records import Chart, Cluster, Route
 from slipway.errors import UsageError
+from slipway.manifests.mirror import merged, mirrored_values
 from slipway.manifests.render import Manifest, render_one
 
 LABELS = {MANAGED_BY_LABEL: "slipway", COMPONENT_LABEL: "cluster"}
@@ -21,25 +22,36 @@ def render_cluster(catalog: Catalog, name: str, *, include: Path | None = None) 
     Raises:
         UsageError: no such cluster, or a route of its own without a Gateway to hang on.
     """
-    cluster = _cluster(catalog, name)
+    cluster = cluster_record(catalog, name)
     include = include or include_directory()
     return list(_objects(cluster, include))
 
 
 def chart_values(catalog: Catalog, name: str, chart: str) -> dict[str, Any]:
-    """Return the values of one of a cluster's Helm charts.
+    """Return the values of one of a cluster's Helm charts, with images from where the cluster pulls them.
 
     Raises:
         UsageError: no such cluster or chart.
     """
-    charts = {one.name: one for one in _cluster(catalog, name).setup.charts}
+    cluster = cluster_record(catalog, name)
+    charts = {one.name: one for one in cluster.setup.charts}
     if chart not in charts:
         known = ", ".join(sorted(charts)) or "none"
         raise UsageError("no such chart", about=f"{name}: {chart}", remedy=f"Its record has: {known}")
-    return dict(charts[chart].values)
+    return values_of(charts[chart], cluster)
 
 
-def _cluster(catalog: Catalog, name: str) -> Cluster:
+def values_of(chart: Chart, cluster: Cluster) -> dict[str, Any]:
+    """Return the values that a chart of a cluster is installed with, as far as its record says them."""
+    return merged(chart.values, mirrored_values(chart.values, cluster))
+
+
+def cluster_record(catalog: Catalog, name: str) -> Cluster:
+    """Return a cluster's record.
+
+    Raises:
+        UsageError: no such cluster.
+    """
     if name not in catalog.clusters:
         known = ", ".join(sorted(catalog.clusters)) or "none"
         raise UsageError("no such cluster", about=name, remedy=f"The catalog has: {known}")

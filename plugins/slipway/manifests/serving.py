@@ -10,6 +10,7 @@ from slipway.catalog.names import object_name
 from slipway.catalog.records import BuiltImage
 from slipway.manifests.arguments import Filled, fill, merge_arguments
 from slipway.manifests.devices import PodDevices, devices_for
+from slipway.manifests.mirror import mirrored
 from slipway.manifests.overrides import Overrides
 from slipway.manifests.plan import MODEL_PATH, CompileCache, Process, Server
 from slipway.manifests.records import Images, Records
@@ -26,6 +27,7 @@ def server_for(records: Records, overrides: Overrides, images: Images, *, contex
     leader, *workers = processes_for(records, overrides, context_length=context_length)
     return Server(
         task=runtime.task,
+        tool_calls=any("tool-call-parser" in word for word in (*leader.command, *leader.args)),
         image=image,
         command=leader.command,
         args=leader.args,
@@ -120,11 +122,7 @@ def _image(records: Records, overrides: Overrides, images: Images) -> str:
     image = records.runtime.images[records.device.kind]
     if isinstance(image, BuiltImage):
         return images.reference(image.built, cluster=cluster)
-    matching = [prefix for prefix in cluster.registry_rewrite if image.startswith(prefix)]
-    if not matching:
-        return image
-    longest = max(matching, key=len)
-    return cluster.registry_rewrite[longest] + image.removeprefix(longest)
+    return mirrored(image, cluster)
 
 
 def _compile_cache(records: Records, image: str) -> CompileCache | None:

@@ -30,6 +30,8 @@ class StepPod(BaseModel):
             fault of the pod's, the step says what it misses.
         claims: further claims, mounted read-only: where by claim.
         config_maps: likewise, ConfigMaps.
+        api_keys: Secrets and their keys (``secret``, ``key``), each a file ``SECRET/KEY`` below ``api_keys_mount``.
+        labels: of a pod that works for several endpoints; those of the plan's endpoint where there are none.
     """
 
     name: str
@@ -40,6 +42,9 @@ class StepPod(BaseModel):
     memory: str = "512Mi"
     code_from_tools: bool = False
     api_key: dict[str, str] | None = None
+    api_keys: list[dict[str, str]] = []
+    api_keys_mount: str = "/api-keys"
+    labels: dict[str, str] = {}
     credentials: list[str] = []
     claims: dict[str, str] = {}
     config_maps: dict[str, str] = {}

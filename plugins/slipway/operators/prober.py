@@ -6,9 +6,10 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from pydantic import BaseModel
 
 from slipway.cluster.faults import ApiError
 from slipway.cluster.objects import Object, Ref
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 PROBE_POD_SECONDS = 600
 Through = Literal["release", "published"]
+Result = TypeVar("Result", bound=BaseModel)
 _AUTHORITY_MOUNT = "/authority"
 
 
@@ -37,32 +39,49 @@ def probe_step(plan: Plan, *, release: str, through: Through, entrance: Entrance
         through: ``release`` for the Service of this release alone, ``published`` for the one that clients use.
         entrance: where clients outside the cluster come in; it is asked there too.
     """
-    label = release if through == "release" else None
-    order: dict[str, Any] = {
-        "base_url": service_url(plan, release=label),
-        "served_name": plan.served_name,
-        "task": plan.server.task,
-        "health_path": _address(plan, plan.server.health_path, plan.server.health_port, label),
-        "metrics_path": _address(plan, plan.server.metrics_path, plan.server.metrics_port, label),
-        "expect_api_key": plan.api_key is not None,
-    }
+    order = probe_order(plan, release=release if through == "release" else None)
+    pod = asking_pod(plan, name=f"probe-{through}", module="slipway.probes", order=order)
+    return pod if entrance is None else _from_outside(pod, plan, entrance)
+
+
+def _from_outside(pod: StepPod, plan: Plan, entrance: Entrance) -> StepPod:
+    """The same pod that also asks where clients outside come in, and trusts the authority of the Gateway there."""
     route = plan.publication.route
-    authority = route.authority if route and entrance else None
-    if entrance:
-        order["outside"] = {
-            "base_url": entrance.base_url,
-            "address": entrance.address,
-            "authority": f"{_AUTHORITY_MOUNT}/ca.crt" if authority else None,
-        }
+    authority = route.authority if route else None
+    outside = {
+        "base_url": entrance.base_url,
+        "address": entrance.address,
+        "authority": f"{_AUTHORITY_MOUNT}/ca.crt" if authority else None,
+    }
+    order = json.dumps({**json.loads(pod.order), "outside": outside})
+    return pod.model_copy(
+        update={"order": order, "config_maps": {authority: _AUTHORITY_MOUNT} if authority else {}}
+    )
+
+
+def asking_pod(plan: Plan, *, name: str, module: str, order: dict[str, Any]) -> StepPod:
+    """A pod that sends requests to the endpoint, with its API key by reference."""
     return StepPod(
-        name=f"probe-{through}",
-        module="slipway.probes",
+        name=name,
+        module=module,
         order=json.dumps(order),
         image=plan.tools_image,
         memory="256Mi",
         api_key=plan.api_key.model_dump() if plan.api_key else None,
-        config_maps={authority: _AUTHORITY_MOUNT} if authority else {},
     )
+
+
+def probe_order(plan: Plan, *, release: str | None) -> dict[str, Any]:
+    """What to ask an endpoint: through the Service of one release, or through the published one."""
+    return {
+        "base_url": service_url(plan, release=release),
+        "served_name": plan.served_name,
+        "task": plan.server.task,
+        "tool_calls": plan.server.tool_calls,
+        "health_path": _address(plan, plan.server.health_path, plan.server.health_port, release),
+        "metrics_path": _address(plan, plan.server.metrics_path, plan.server.metrics_port, release),
+        "expect_api_key": plan.api_key is not None,
+    }
 
 
 def _address(plan: Plan, path: str | None, port: str, release: str | None) -> str | None:
@@ -74,10 +93,16 @@ def _address(plan: Plan, path: str | None, port: str, release: str | None) -> st
 
 def start_probe(cluster: Cluster, plan: Plan, *, release: str, through: Through, name: str) -> None:
     """Make the pod; one of that name that is there already is taken for this one."""
-    step = probe_step(plan, release=release, through=through)
+    start_pod(cluster, plan, step=probe_step(plan, release=release, through=through), name=name)
+
+
+def start_pod(
+    cluster: Cluster, plan: Plan, *, step: StepPod, name: str, seconds: int = PROBE_POD_SECONDS
+) -> None:
+    """Make the pod of a step without a task; one of that name that is there already is taken for this one."""
     pod = render_one("step-pod.yaml.j2", plan=plan, step=step)
     pod["metadata"]["name"] = name
-    pod["spec"]["activeDeadlineSeconds"] = PROBE_POD_SECONDS
+    pod["spec"]["activeDeadlineSeconds"] = seconds
     try:
         cluster.create(pod)
     except ApiError as error:
@@ -93,6 +118,15 @@ def take_probe(cluster: Cluster, plan: Plan, *, name: str) -> ProbeResult:
     """
     from slipway.probes.orders import ProbeResult
 
+    return take_result(cluster, plan, ProbeResult, name=name)
+
+
+def take_result(cluster: Cluster, plan: Plan, kind: type[Result], *, name: str) -> Result:
+    """Read what a pod that looks at an endpoint left, and delete the pod.
+
+    Raises:
+        SlipwayError: the error that the pod reported, or what the cluster knows of a pod that reported none.
+    """
     pod = cluster.get(api_version="v1", kind="Pod", name=name, namespace=plan.namespace)
     try:
         if pod is None:
@@ -100,7 +134,7 @@ def take_probe(cluster: Cluster, plan: Plan, *, name: str) -> ProbeResult:
         message = termination(pod).get("message")
         if not message:
             raise SlipwayError("the probe's pod failed", about=plan.endpoint, why=why_no_result(pod))
-        return parse_result(message, ProbeResult)
+        return parse_result(message, kind)
     finally:
         if pod is not None:
             delete_probe(cluster, plan, name=name)

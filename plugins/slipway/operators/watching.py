@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from slipway.errors import ProbeError, SlipwayError
+from slipway.errors import SlipwayError
 from slipway.operators.alerts import ALERT_CONNECTION, AlertNotifier
 from slipway.operators.connections import cluster_of
-from slipway.operators.prober import delete_probe, has_ended, start_probe, take_probe
 from slipway.operators.steps import FAILURE, one_line_failures, plan_of
+from slipway.operators.watch_pods import Seen, look_at
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from slipway.cluster.client import Cluster
-    from slipway.manifests.plan import Plan
     from slipway.releases.records import Release
     from slipway.releases.store import History
-
-AT_ONCE = 16
-"""How many probe pods of a cluster there are at once: each asks for 256 MiB of memory."""
-POD_SECONDS = 240.0
 
 
 class ChooseClustersOperator(BaseOperator):
@@ -85,21 +77,8 @@ class ProbeClusterOperator(BaseOperator):
             raise AirflowFailException(line)
 
     def _look(self, releases: list[Release], *, run: str) -> Iterator[Seen]:
-        if not releases:
-            return
-        cluster, waiting, running = cluster_of(plan_of(releases[0]).connection), list(releases), list[Seen]()
-        while waiting or running:
-            while waiting and len(running) < AT_ONCE:
-                seen = _started(cluster, waiting.pop(0), run=run)
-                if seen.is_done:
-                    yield seen
-                else:
-                    running.append(seen)
-            for seen in list(running):
-                if seen.look(cluster):
-                    running.remove(seen)
-                    yield seen
-            time.sleep(0.5 if running else 0)
+        if releases:
+            yield from look_at(cluster_of(plan_of(releases[0]).connection), releases, run=run)
 
     def _keep(self, history: History, seen: Seen) -> None:
         state = history.record_state(
@@ -122,70 +101,3 @@ class ProbeClusterOperator(BaseOperator):
                 history.note_told(state.id)
             except SlipwayError as error:
                 self.log.warning("the change of %s is told by the next run: %s", state.endpoint, error)
-
-
-@dataclass
-class Seen:
-    """The probe of one endpoint, on its way or done.
-
-    Attributes:
-        values: what the history keeps of it.
-        not_made: why there was no probe.
-    """
-
-    release: Release
-    plan: Plan
-    pod: str = ""
-    deadline: float = 0.0
-    values: dict[str, Any] = field(default_factory=dict)
-    not_made: str = ""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether there is nothing more to wait for."""
-        return bool(self.values or self.not_made)
-
-    def look(self, cluster: Cluster) -> bool:
-        """Take the result if there is one; whether it is done."""
-        try:
-            pod = cluster.get(api_version="v1", kind="Pod", name=self.pod, namespace=self.plan.namespace)
-            if not has_ended(pod):
-                if time.monotonic() > self.deadline:
-                    delete_probe(cluster, self.plan, name=self.pod)
-                    self.not_made = f"the probe's pod did not end in {POD_SECONDS:.0f} s"
-                return self.is_done
-            result = take_probe(cluster, self.plan, name=self.pod)
-        except ProbeError as error:
-            self.values = {"state": "failing", "reason": str(error)}
-        except SlipwayError as error:
-            self.not_made = str(error)
-        else:
-            seconds = sum(step.seconds for step in result.steps)
-            self.values = {"state": "serving", "seconds": seconds, "ttft_seconds": result.ttft_seconds}
-        return True
-
-
-def _started(cluster: Cluster, release: Release, *, run: str) -> Seen:
-    """Look at the workload; where it should serve, start the pod that asks."""
-    import hashlib
-
-    from slipway.cluster.controllers import find_controller
-
-    plan = plan_of(release)
-    seen = Seen(release=release, plan=plan)
-    try:
-        live = find_controller(
-            cluster, kind=plan.controller, namespace=plan.namespace, name=plan.controller_name
-        )
-        if live is None:
-            what = f"{plan.controller} {plan.namespace}/{plan.controller_name}"
-            seen.values = {"state": "failing", "reason": f"{what} is gone: somebody deleted it"}
-        elif live["spec"].get("replicas") == 0:
-            seen.values = {"state": "stopped", "reason": "scaled to 0"}
-        else:
-            seen.pod = f"{plan.object_name}-watch-{hashlib.sha256(run.encode()).hexdigest()[:8]}"
-            seen.deadline = time.monotonic() + POD_SECONDS
-            start_probe(cluster, plan, release=release.label, through="published", name=seen.pod)
-    except SlipwayError as error:
-        seen.not_made = str(error)
-    return seen

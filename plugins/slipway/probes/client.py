@@ -10,6 +10,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, TypeVar
 
 import httpx
@@ -71,7 +72,7 @@ class Client:
         timeout = httpx.Timeout(request_seconds, connect=min(10.0, request_seconds))
         self._outside = outside
         self._starting = _STARTING | ({404} if outside else set())
-        trusted = ssl.create_default_context(cafile=outside.authority if outside else None)
+        trusted = _authorities(outside.authority if outside else None)
         self._http = httpx.Client(
             base_url=base_url,
             timeout=timeout,
@@ -160,6 +161,12 @@ class Client:
     def _headers(self, key: str | None) -> dict[str, str]:
         value = key if key is not None else self._key
         return {"Authorization": f"Bearer {value}"} if value else {}
+
+
+@cache
+def _authorities(file: str | None) -> ssl.SSLContext:
+    """One for all clients of a process: to read the system's authorities takes tens of milliseconds."""
+    return ssl.create_default_context(cafile=file)
 
 
 class RefusedError(Exception):

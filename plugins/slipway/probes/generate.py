@@ -1,7 +1,9 @@
-"""The steps that make the model work: a completion, an embedding, and what is sent again at the end."""
+"""The steps that make the model work: a completion, a tool call, an embedding, a picture."""
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import httpx
@@ -12,6 +14,21 @@ from slipway.probes.shared import LONGEST_ANSWER, Run, demand_ok, died, is_down,
 
 PROMPT = "A slipway is a ramp on the shore by which ships"
 TOKENS = 32
+_PARSER = "is tool_call_parser of the model's record the one for this model's format?"
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "tide_at",
+        "description": "Says how high the tide is in a harbour",
+        "parameters": {
+            "type": "object",
+            "properties": {"harbour": {"type": "string"}},
+            "required": ["harbour"],
+        },
+    },
+}
+TOOL_QUESTION = "How high is the tide in Bremen now? Call the tool tide_at to find out."
+TOOL_TOKENS = 256
 PICTURE = "a ship on a slipway, pencil drawing"
 PICTURE_SIZE = "512x512"
 
@@ -23,6 +40,47 @@ def completion(run: Run) -> str:
     text, tokens = completion_text(answer, run=run)
     run.answer = run.answer or bounded(text, limit=LONGEST_ANSWER)
     return f"{tokens} tokens"
+
+
+def tool_call(run: Run) -> str:
+    """Offer a tool: a call must come back as a call with arguments in JSON, and not as text.
+
+    A model may answer without the tool, which says nothing against the endpoint. A call that stands in the text is
+    the fault that a wrong parser makes, and clients meet it long after the deployment.
+    """
+    path = "/v1/chat/completions"
+    body = {
+        "model": run.order.served_name,
+        "messages": [{"role": "user", "content": TOOL_QUESTION}],
+        "tools": [TOOL],
+        "tool_choice": "auto",
+        "max_tokens": TOOL_TOKENS,
+        "temperature": 0,
+    }
+    answer = first_request("tool call", path, body, run=run)
+    try:
+        message = answer.json()["choices"][0]["message"]
+        calls, text = message.get("tool_calls") or [], str(message.get("content") or "")
+        called = [(call["function"]["name"], call["function"]["arguments"]) for call in calls]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise not_understood("tool call", path, answer, run=run) from error
+    name = TOOL["function"]["name"]
+    if not called and re.search(rf"[\"'<]{name}[\"'>]", text):
+        why = f"the call stands in the answer's text: {bounded(text, limit=120)}"
+        raise run.client.error("tool call", path=path, status=answer.status_code, why=why, remedy=_PARSER)
+    for called_name, arguments in called:
+        if called_name != name or not _is_json_object(arguments):
+            said = bounded(f"{called_name} {arguments}", limit=120)
+            why = f"the call is not one of {name} with a JSON object: {said}"
+            raise run.client.error("tool call", path=path, status=answer.status_code, why=why, remedy=_PARSER)
+    return f"called {name}" if called else "taken; the model answered without the tool"
+
+
+def _is_json_object(text: Any) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (TypeError, ValueError):
+        return False
 
 
 def embedding(run: Run) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from slipway.catalog.records.fields import Task
@@ -24,7 +26,7 @@ class Outside(BaseModel):
 
 
 class ProbeOrder(BaseModel):
-    """Prove that an endpoint answers as a client would have it; the API key comes from ``SLIPWAY_API_KEY``.
+    """Prove that an endpoint answers as a client would have it.
 
     Attributes:
         base_url: ``http://service.namespace.svc:port``, without ``/v1``.
@@ -33,9 +35,11 @@ class ProbeOrder(BaseModel):
         task: what the model is for; it decides which requests are sent.
         health_path: answers 200 when the runtime is up; a whole address where that has a port of its own.
         metrics_path: Prometheus text, or None where the runtime has none; likewise.
+        tool_calls: whether the runtime was started with a parser for the model's tool calls.
         deadline_seconds: for all steps together; a starting server is asked again until then.
         request_seconds: for one request; for a streamed one, between two pieces.
         expect_api_key: whether the endpoint must refuse a wrong key.
+        api_key_file: holds the API key; None where it comes from ``SLIPWAY_API_KEY``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,9 +50,11 @@ class ProbeOrder(BaseModel):
     task: Task = "chat"
     health_path: str = "/health"
     metrics_path: str | None = "/metrics"
+    tool_calls: bool = False
     deadline_seconds: float = Field(default=120, gt=0)
     request_seconds: float = Field(default=60, gt=0)
     expect_api_key: bool = True
+    api_key_file: str | None = None
 
     @field_validator("base_url")
     @classmethod
@@ -84,3 +90,54 @@ class ProbeResult(BaseModel):
     answer: str
     served_names: list[str]
     outside: list[ProbeStep] = []
+
+
+class WatchedEndpoint(BaseModel):
+    """One of many endpoints that are probed together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint: str
+    probe: ProbeOrder
+
+
+class WatchOrder(BaseModel):
+    """Probe many endpoints and say of each what was seen.
+
+    Attributes:
+        endpoints: in any order.
+        at_once: how many are probed at the same time; each has at most one connection or two.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoints: list[WatchedEndpoint]
+    at_once: int = Field(default=64, ge=1, le=512)
+
+
+class Sight(BaseModel):
+    """What a probe of one of many endpoints saw: a line of the pod's log.
+
+    Attributes:
+        state: ``serving`` or ``failing``.
+        reason: why it fails.
+        seconds: of the whole probe, where it serves.
+        ttft_seconds: as a probe's.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    endpoint: str
+    state: Literal["serving", "failing"]
+    reason: str = ""
+    seconds: float | None = None
+    ttft_seconds: float | None = None
+
+
+class WatchResult(BaseModel):
+    """How many endpoints were probed, and how many of them fail."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    probed: int
+    failing: int

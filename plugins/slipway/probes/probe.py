@@ -12,12 +12,21 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 
 from slipway.errors import ProbeError
 from slipway.probes.client import Client, server_message
-from slipway.probes.generate import PROMPT, completion, completion_text, embedding, first_request, image
+from slipway.probes.generate import (
+    PROMPT,
+    completion,
+    completion_text,
+    embedding,
+    first_request,
+    image,
+    tool_call,
+)
 from slipway.probes.orders import Outside, ProbeOrder, ProbeResult, ProbeStep
 from slipway.probes.shared import API_KEY, Run, demand_ok
 from slipway.probes.streamed import streamed_chat, streamed_completion
@@ -42,14 +51,7 @@ def probe(
     Raises:
         ProbeError: with the step, the address, the status, the server's own message and what to do.
     """
-    key = os.environ.get(API_KEY) or None
-    if order.expect_api_key and not key:
-        raise ProbeError(
-            "the probe has no API key, and the endpoint should ask for one",
-            about=order.base_url,
-            remedy=f"give the endpoint's Secret to the pod as {API_KEY}",
-        )
-    result = _ask(order, key=key, outside=None, say=say, sleep=sleep)
+    result = _ask(order, outside=None, say=say, sleep=sleep)
     if order.outside is None:
         return result
     say(f"from outside: {order.outside.base_url} at {order.outside.address}")
@@ -59,21 +61,20 @@ def probe(
         "health_path": "/v1/models",
         "metrics_path": None,
     }
-    seen = _ask(order.model_copy(update=published), key=key, outside=order.outside, say=say, sleep=sleep)
+    seen = _ask(order.model_copy(update=published), outside=order.outside, say=say, sleep=sleep)
     return result.model_copy(update={"outside": seen.steps})
 
 
 def _ask(
     order: ProbeOrder,
     *,
-    key: str | None,
     outside: Outside | None,
     say: Callable[[str], None],
     sleep: Callable[[float], None],
 ) -> ProbeResult:
     client = Client(
         base_url=order.base_url,
-        api_key=key,
+        api_key=api_key_of(order),
         request_seconds=order.request_seconds,
         deadline=time.monotonic() + order.deadline_seconds,
         outside=outside,
@@ -90,6 +91,7 @@ def _ask(
         ("image", image, order.task == "image"),
         ("streamed chat", streamed_chat, order.task == "chat"),
         ("streamed completion", streamed_completion, order.task == "completion"),
+        ("tool call", tool_call, order.task == "chat" and order.tool_calls),
         ("metrics", _metrics, order.metrics_path is not None),
         ("still serving", _still_serving, True),
     ]
@@ -102,6 +104,27 @@ def _ask(
     return ProbeResult(
         steps=run.steps, ttft_seconds=run.ttft, answer=run.answer, served_names=run.served_names
     )
+
+
+def api_key_of(order: ProbeOrder) -> str | None:
+    """The endpoint's key, from the environment or from a file.
+
+    Raises:
+        ProbeError: there is none, and the endpoint should ask for one.
+    """
+    if order.api_key_file is None:
+        key, where = os.environ.get(API_KEY, ""), API_KEY
+    else:
+        file = Path(order.api_key_file)
+        key, where = file.read_text(encoding="utf-8").strip() if file.is_file() else "", str(file)
+    if order.expect_api_key and not key:
+        raise ProbeError(
+            "the probe has no API key, and the endpoint should ask for one",
+            about=order.base_url,
+            why=f"{where} is empty or not there",
+            remedy="is the endpoint's Secret there, and has it that key?",
+        )
+    return key or None
 
 
 def _take(name: str, step: Callable[[Run], str], *, run: Run) -> None:

@@ -78,6 +78,8 @@ def remedy_for(status: int, message: str) -> str:
     """What to do about a refusal."""
     if "chat template" in message.lower():
         return "give the model a chat_template.jinja beside its tokenizer, or set its task to completion"
+    if "tool" in message.lower() and status == 400:
+        return "the runtime takes no tools: start it with its tool-call parser, or take the parser out of the record"
     return {
         400: "the runtime refuses the request: does the model's task fit?",
         401: f"the key in {API_KEY} is not the one that the runtime was started with",

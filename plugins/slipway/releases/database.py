@@ -22,7 +22,7 @@ from slipway.errors import ReleaseError, UsageError, bounded
 from slipway.releases.locations import DATABASE_VARIABLE as VARIABLE
 from slipway.releases.locations import data_directory
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration. Kept here so that opening an up-to-date history needs no Alembic, which is slow to import."""
 
 BUSY_SECONDS = 30.0

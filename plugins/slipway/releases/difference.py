@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -73,7 +74,9 @@ def _name(obj: Manifest, label: str) -> str:
 
 
 def _text(obj: Manifest, label: str) -> str:
-    return _neutral(yaml.safe_dump(obj, sort_keys=True, allow_unicode=True, width=110), label)
+    # Neutral before it is YAML: a label of digits alone is quoted there, and another is not.
+    neutral = json.loads(_neutral(json.dumps(obj), label))
+    return yaml.safe_dump(neutral, sort_keys=True, allow_unicode=True, width=110)
 
 
 def _neutral(text: str, label: str) -> str:

@@ -241,3 +241,25 @@ class InspectionRow(Table):
     counts: Mapped[dict[str, Any]]
     findings: Mapped[list[dict[str, str]]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class PreparationRow(Table):
+    """One preparation of a cluster; ``plan`` is a list of outlooks, ``failures`` maps steps to reasons."""
+
+    __tablename__ = "preparations"
+    __table_args__ = (
+        UniqueConstraint("cluster", "run_id"),
+        CheckConstraint("status IN ('planned', 'done', 'failed', 'rejected')", name="status"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    cluster: Mapped[str] = mapped_column(String(253))
+    run_id: Mapped[str] = mapped_column(String(600))
+    status: Mapped[str] = mapped_column(String(16))
+    plan: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    approver: Mapped[str] = mapped_column(Text)
+    failures: Mapped[dict[str, Any]]
+    reason: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(index=True)
+    finished_at: Mapped[datetime | None]

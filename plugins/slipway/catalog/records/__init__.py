@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from slipway.catalog.records.accelerators import Accelerator, AcceleratorChange, Refusal, SharedMemory
 from slipway.catalog.records.clusters import (
-    AddressPool,
-    Chart,
     Cluster,
     ControllerFilter,
     Gateway,
@@ -19,12 +17,8 @@ from slipway.catalog.records.clusters import (
     Listener,
     LoadBalancers,
     Monitoring,
-    NamespaceSetup,
-    NfsExport,
     ObjectStore,
     OssStore,
-    Route,
-    Setup,
     Storage,
 )
 from slipway.catalog.records.endpoints import (
@@ -61,6 +55,19 @@ from slipway.catalog.records.fields import (
 )
 from slipway.catalog.records.models import Architecture, LatentAttention, Model
 from slipway.catalog.records.runtimes import ArgumentRule, BuiltImage, Program, Runtime
+from slipway.catalog.records.setup import (
+    AddressPool,
+    Chart,
+    GatewayApi,
+    NamespaceSetup,
+    NfsExport,
+    NodeChoice,
+    Rights,
+    Route,
+    SecretSource,
+    Setup,
+)
+from slipway.catalog.records.strategies import Canary, Strategy
 from slipway.catalog.records.workloads import Workload
 
 __all__ = [
@@ -75,6 +82,7 @@ __all__ = [
     "ArgumentRule",
     "Autoscaling",
     "BuiltImage",
+    "Canary",
     "Chart",
     "Cluster",
     "ControllerFilter",
@@ -83,6 +91,7 @@ __all__ = [
     "Exposure",
     "Fluid",
     "Gateway",
+    "GatewayApi",
     "ImageReference",
     "IngressClass",
     "IngressExposure",
@@ -96,6 +105,7 @@ __all__ = [
     "NamespaceSetup",
     "NetworkRule",
     "NfsExport",
+    "NodeChoice",
     "ObjectStore",
     "OssStore",
     "Parallel",
@@ -106,9 +116,11 @@ __all__ = [
     "Refusal",
     "Resources",
     "Revision",
+    "Rights",
     "Route",
     "RouteExposure",
     "Runtime",
+    "SecretSource",
     "ServiceExposure",
     "Setup",
     "Share",
@@ -116,6 +128,7 @@ __all__ = [
     "Source",
     "StaticVolume",
     "Storage",
+    "Strategy",
     "Task",
     "Toleration",
     "Volume",

@@ -10,22 +10,20 @@ from slipway.catalog.records.accelerators import AcceleratorChange
 from slipway.catalog.records.fields import (
     AccessMode,
     Annotations,
+    ConnectionId,
     HostName,
-    HttpPath,
     ImagePrefix,
-    KubernetesObject,
     Labels,
     Name,
     Namespace,
     ObjectName,
-    Origin,
     PodSecurity,
     Port,
     PositiveQuantity,
     Record,
     Text,
-    Version,
 )
+from slipway.catalog.records.setup import Setup
 
 
 class Storage(Record):
@@ -147,81 +145,6 @@ class Monitoring(Record):
     metrics_adapter: bool = False
 
 
-class NamespaceSetup(Record):
-    """A namespace that belongs to the cluster's set-up."""
-
-    name: Namespace
-    pod_security: PodSecurity = "restricted"
-    labels: Labels = {}
-
-
-class AddressPool(Record):
-    """A MetalLB pool of addresses, announced in the local network."""
-
-    name: ObjectName
-    addresses: list[Annotated[str, Field(pattern=r"^[0-9a-fA-F.:/-]{2,80}$")]] = Field(min_length=1)
-    automatic: bool = True
-
-
-class NfsExport(Record):
-    """An NFS export that csi-driver-nfs makes volumes on, as a storage class."""
-
-    storage_class: ObjectName
-    server: HostName
-    share: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$", max_length=1024)]
-    default: bool = False
-
-
-class Chart(Record):
-    """A Helm release of the cluster's set-up.
-
-    Attributes:
-        chart: an OCI reference, or ``repository/chart`` with ``repository`` set.
-        values: what is different from the chart's own values.
-    """
-
-    name: ObjectName
-    namespace: Namespace
-    chart: Text
-    repository: Text | None = None
-    version: Version
-    values: KubernetesObject = {}
-
-
-class Route(Record):
-    """A route of the cluster's own, to a Service that is not an endpoint's (a model gateway, say).
-
-    Attributes:
-        service_namespace: where the Service is, when not beside the route; it then gets a ReferenceGrant there.
-    """
-
-    name: ObjectName
-    namespace: Namespace
-    path: HttpPath = "/v1"
-    host: HostName | None = None
-    service: ObjectName
-    service_namespace: Namespace | None = None
-    port: Port
-    allow_origin: Origin | None = None
-    timeout_seconds: Annotated[int, Field(gt=0, le=86_400)] = 600
-
-
-class Setup(Record):
-    """What a cluster consists of besides endpoints: rendered by ``slipway render --cluster``.
-
-    Attributes:
-        node_labels: labels that nodes need (``gpu: "on"`` for HAMi); which nodes is the person's choice.
-    """
-
-    namespaces: list[NamespaceSetup] = []
-    node_labels: Labels = {}
-    address_pools: list[AddressPool] = []
-    address_pool_namespace: Namespace = "metallb-system"
-    nfs: list[NfsExport] = []
-    charts: list[Chart] = []
-    routes: list[Route] = []
-
-
 class Cluster(Record):
     """One Kubernetes API and what it offers.
 
@@ -239,7 +162,7 @@ class Cluster(Record):
 
     name: Name
     display_name: dict[str, Text] = {}
-    connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,250}$")]
+    connection: ConnectionId
     context: Text | None = None
     registry: ImagePrefix
     registry_rewrite: dict[ImagePrefix, ImagePrefix] = {}

@@ -70,6 +70,7 @@ PortName = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,13}[a-z
 Port = Annotated[int, Field(ge=1, le=65535)]
 Duration = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,5}(ms|s|m|h)$")]
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[A-Za-z0-9.:-]{1,253})$")]
+ConnectionId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,250}$")]
 Labels = dict[LabelKey, LabelValue]
 Annotations = dict[LabelKey, Text]
 Names = dict[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}([A-Z]{2})?$")], Text]

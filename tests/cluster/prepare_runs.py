@@ -1,0 +1,245 @@
+"""Runs of `slipway prepare` against a catalog, packages and a history of the test's own."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sandbox import gobuild
+from sandbox.settings import Settings
+from slipway.cluster.client import Cluster
+from slipway.cluster.objects import Object, Ref
+from slipway.cluster.transport import Request
+from slipway.prepare.helm_release import releases
+from slipway.releases.preparations import PreparationRecord, Preparations
+
+PROJECT = Path(__file__).resolve().parents[2]
+CHART = PROJECT / "tests" / "data" / "charts" / "small"
+
+
+@dataclass
+class Seen:
+    """What a run said and how it ended."""
+
+    status: int
+    printed: str
+    plan: list[dict[str, Any]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Prepare:
+    """A cluster's record to change, and `slipway prepare` over it."""
+
+    directory: Path
+    kubeconfig: Path
+    config: Settings
+    cluster: Cluster
+    image: str
+    prefix: str = field(default_factory=lambda: f"slipway-test-{secrets.token_hex(3)}")
+    given: list[Ref] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Lay out the catalog and the packages."""
+        shutil.copytree(PROJECT / "include", self.directory / "include")
+        self.packages.mkdir()
+        for version in ("0.1.0", "0.2.0"):
+            self._package(version)
+
+    @property
+    def packages(self) -> Path:
+        """The directory of offline packages."""
+        return self.directory / "packages"
+
+    def record(self, **changes: Any) -> None:
+        """Set the sandbox cluster's record."""
+        original = yaml.safe_load(
+            (PROJECT / "include/catalog/clusters/sandbox.yaml").read_text(encoding="utf-8")
+        )
+        path = self.directory / "include" / "catalog" / "clusters" / "sandbox.yaml"
+        path.write_text(yaml.safe_dump({**original, "setup": {}, **changes}), encoding="utf-8")
+
+    def chart(
+        self, *, namespace: str, version: str = "0.1.0", timeout_seconds: int = 120, **values: Any
+    ) -> dict[str, Any]:
+        """The small chart, with an image that the node has."""
+        name, _, tag = self.image.partition(":")
+        host, _, repository = name.partition("/")
+        image = {"registry": host, "repository": repository, "tag": tag}
+        return {
+            "name": "small",
+            "namespace": namespace,
+            "chart": "small",
+            "version": version,
+            "package": f"small-{version}.tgz",
+            "timeout_seconds": timeout_seconds,
+            "values": {"image": image, **values},
+        }
+
+    def run(self, *arguments: str, output: str = "json", **how: Any) -> Seen:
+        """Run to the end."""
+        process = self.start(*arguments, output=output, **how)
+        printed, said = process.communicate(timeout=300)
+        seen = Seen(status=process.returncode, printed=printed + said)
+        if output == "json" and printed.lstrip().startswith("{"):
+            content = json.loads(printed)
+            seen.plan, seen.failures = content["plan"], content["failures"]
+        return seen
+
+    def start(
+        self,
+        *arguments: str,
+        output: str = "json",
+        kubeconfig: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> subprocess.Popen[str]:
+        """Start a run in a process group of its own."""
+        connection = {"conn_type": "generic", "login": "me", "password": "hush-hush"}
+        own = {
+            "SLIPWAY_HELM": str(gobuild.program(self.config, gobuild.HELM, "helm")),
+            "SLIPWAY_PACKAGES": str(self.packages),
+            "SLIPWAY_DATABASE_URL": self.database,
+            "AIRFLOW_CONN_TEST_KEYS": json.dumps(connection),
+        }
+        options = ["--include", str(self.directory / "include"), "prepare", "sandbox", "--output", output]
+        command = [sys.executable, "-m", "slipway.cli", *options]
+        return subprocess.Popen(
+            [*command, "--kubeconfig", str(kubeconfig or self.kubeconfig), *arguments],
+            env={**os.environ, **own, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    @property
+    def database(self) -> str:
+        """The history of these runs."""
+        return f"sqlite:///{self.directory}/history.db"
+
+    def history(self) -> Sequence[PreparationRecord]:
+        """What these runs left in it."""
+        before = os.environ.get("SLIPWAY_DATABASE_URL")
+        os.environ["SLIPWAY_DATABASE_URL"] = self.database
+        try:
+            return Preparations.open().list()
+        finally:
+            if before is None:
+                del os.environ["SLIPWAY_DATABASE_URL"]
+            else:
+                os.environ["SLIPWAY_DATABASE_URL"] = before
+
+    def bundle(self, *definitions: Object) -> None:
+        """Put definitions into a package."""
+        content = yaml.safe_dump_all(definitions).encode()
+        with tarfile.open(self.packages / "bundle.tgz", "w:gz") as archive:
+            member = tarfile.TarInfo("gateway-api/config/crd/standard/all.yaml")
+            member.size = len(content)
+            archive.addfile(member, BytesIO(content))
+
+    def gateway_api(self) -> None:
+        """Put the Gateway API's own files into a package, from its Go module."""
+        module = gobuild.module_directory(self.config, pinned_in="crds", module="sigs.k8s.io/gateway-api")
+        (self.packages / "gateway-api").mkdir()
+        for file in (module / "config/crd/standard").glob("*.yaml"):
+            (self.packages / "gateway-api" / file.name).write_bytes(file.read_bytes())
+
+    def somebody(self) -> tuple[str, Path]:
+        """A user without any right, and their kubeconfig: a ServiceAccount's token."""
+        name = f"{self.prefix}-user"
+        account = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": "default"},
+        }
+        self.cluster.apply(account)
+        self.given.append(Ref(apiVersion="v1", kind="ServiceAccount", namespace="default", name=name))
+        path = f"/api/v1/namespaces/default/serviceaccounts/{name}/token"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        answer = self.cluster.send(Request(method="POST", path=path, what="make a token", body=body))
+        content = yaml.safe_load(self.kubeconfig.read_text(encoding="utf-8"))
+        for one in content["users"]:
+            one["user"] = {"token": answer.json()["status"]["token"]}
+        own = self.directory / "somebody.conf"
+        own.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return f"system:serviceaccount:default:{name}", own
+
+    def give(self, role: Object, *, user: str) -> None:
+        """Apply a role and bind it to a user."""
+        binding = {
+            **role,
+            "kind": f"{role['kind']}Binding",
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": role["kind"],
+                "name": role["metadata"]["name"],
+            },
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        }
+        for one in (role, {key: value for key, value in binding.items() if key != "rules"}):
+            self.cluster.apply(one, force=True)
+            named = {key: one["metadata"].get(key) for key in ("namespace", "name")}
+            self.given.append(Ref(apiVersion=one["apiVersion"], kind=one["kind"], **named))
+
+    # -- what Helm keeps
+
+    def helm_status(self, namespace: str) -> str | None:
+        """The status of the newest revision; None where there is none."""
+        known = releases(self.cluster, namespace=namespace, name="small")
+        return known[0].status if known else None
+
+    def release_secrets(self, namespace: str) -> list[Object]:
+        """Helm's own records of the release."""
+        labels = {"owner": "helm", "name": "small"}
+        return self.cluster.list(api_version="v1", kind="Secret", namespace=namespace, labels=labels)
+
+    def set_release(self, secret: Object, *, status: str, ours: bool, revision: int | None = None) -> None:
+        """Write a revision as an interrupted helm leaves it."""
+        content = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+        content["info"]["status"] = status
+        labels = {**secret["metadata"]["labels"], "status": status}
+        if not ours:
+            labels.pop("slipway.io/prepared", None)
+        metadata = {"namespace": secret["metadata"]["namespace"], "name": secret["metadata"]["name"]}
+        if revision is not None:
+            content["version"], labels["version"] = revision, str(revision)
+            metadata["name"] = f"sh.helm.release.v1.small.v{revision}"
+        packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
+        written = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": secret["type"],
+            "metadata": {**metadata, "labels": labels},
+            "data": {"release": packed},
+        }
+        if revision is None:
+            self.cluster.replace(written)
+        else:
+            self.cluster.create(written)
+
+    def pending_upgrade(self, namespace: str) -> None:
+        """Leave what a helm leaves that was killed while it upgraded: a pending revision beside the deployed one."""
+        (secret,) = self.release_secrets(namespace)
+        self.set_release(secret, status="pending-upgrade", ours=True, revision=2)
+
+    def _package(self, version: str) -> None:
+        with tarfile.open(self.packages / f"small-{version}.tgz", "w:gz") as archive:
+            for file in sorted(path for path in CHART.rglob("*") if path.is_file()):
+                content = file.read_bytes().replace(b"version: 0.1.0", f"version: {version}".encode())
+                member = tarfile.TarInfo(f"small/{file.relative_to(CHART)}")
+                member.size = len(content)
+                archive.addfile(member, BytesIO(content))
