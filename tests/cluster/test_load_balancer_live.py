@@ -12,7 +12,7 @@ import pytest
 from sandbox import settings
 from slipway.catalog.read import include_directory, read_catalog
 from slipway.catalog.records import Cluster as ClusterRecord
-from slipway.checks.routes import addresses_of_service, check_balancers
+from slipway.checks.balancers import addresses_of_service, check_balancers
 from slipway.checks.subject import Site, Subject
 from slipway.checks.view import View
 from slipway.cluster.client import Cluster
