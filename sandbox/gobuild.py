@@ -21,18 +21,13 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
-from sandbox import commands
+from sandbox import commands, gopatch
 from sandbox.progress import say
 from sandbox.settings import FILES, Settings
 
-# Beside our files for a dependency: words of its own files that are put otherwise.
-EDITS = "edits.yaml"
 TOOLCHAIN_LOCK = FILES / "go" / "toolchain.lock"
 KUBERNETES_VERSION = "v1.34.4"
 # No debug information and no inlining: together they save a third of the compiler's time, and what inlining would
@@ -63,11 +58,6 @@ class Tool:
     def source(self) -> Path:
         """The directory with go.mod."""
         return FILES / "go" / self.module
-
-    def patches(self, dependency: str) -> list[Path]:
-        """Our files in the place of a dependency's own, and what else changes it."""
-        folder = self.source / "patched" / dependency
-        return sorted((*folder.rglob("*.go"), *folder.glob(EDITS)))
 
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
@@ -168,7 +158,7 @@ def directory(settings: Settings, tool: Tool) -> Path:
     """Where the programs of a tool are, or will be once they are built."""
     digest = hashlib.sha256()
     main = tool.source / tool.package / "main.go"
-    patches = [file for dependency in tool.patched for file in tool.patches(dependency)]
+    patches = [file for dependency in tool.patched for file in gopatch.files(tool.source, dependency)]
     mains = [main] if main.exists() else []
     for file in (tool.source / "go.mod", tool.source / "go.sum", *mains, *patches):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
@@ -226,8 +216,7 @@ def build(settings: Settings, tool: Tool) -> None:
 def _patched(settings: Settings, tool: Tool, scratch: Path) -> list[str]:
     """Copy the dependencies that are patched, our files in them, and return what makes go take the copies.
 
-    Go lets nobody lay files over its module cache. A folder of ours takes the place of all Go files of that folder, and
-    of go.mod the name and the language's version stay.
+    Go lets nobody lay files over its module cache.
     """
     if not tool.patched:
         return []
@@ -235,36 +224,12 @@ def _patched(settings: Settings, tool: Tool, scratch: Path) -> list[str]:
     for name in ("go.mod", "go.sum"):
         shutil.copyfile(tool.source / name, scratch / name)
     for dependency in tool.patched:
-        copy, patches = scratch / dependency, tool.patches(dependency)
+        copy = scratch / dependency
         shutil.copytree(module_directory(settings, pinned_in=tool.module, module=dependency), copy)
-        _patch(copy, [file for file in patches if file.name != EDITS], tool.source / "patched" / dependency)
-        for file in (file for file in patches if file.name == EDITS):
-            for edit in yaml.safe_load(file.read_text()):
-                text = (copy / edit["file"]).read_text()
-                _write_anew(copy / edit["file"], text.replace(edit["find"], edit["put"]))
-        _write_anew(copy / "go.mod", _name_and_language((copy / "go.mod").read_text()))
+        gopatch.patch(copy, source=tool.source, dependency=dependency)
         replace = f"-replace={dependency}={copy}"
         commands.run([_toolchain(settings), "mod", "edit", replace, module_file], env=_environment())
     return [f"-modfile={module_file}"]
-
-
-def _patch(copy: Path, files: Sequence[Path], ours: Path) -> None:
-    folders = {file.parent.relative_to(ours) for file in files}
-    for file in (file for folder in folders for file in (copy / folder).glob("*.go")):
-        file.unlink()
-    for file in files:
-        shutil.copyfile(file, copy / file.relative_to(ours))
-
-
-def _write_anew(file: Path, text: str) -> None:
-    """Write a file of a copy, which is read-only as in Go's module cache."""
-    file.unlink()
-    file.write_text(text)
-
-
-def _name_and_language(text: str) -> str:
-    kept = [line for line in text.splitlines() if line.split(" ")[0] in ("module", "go")]
-    return "\n".join(kept) + "\n"
 
 
 def module_directory(settings: Settings, *, pinned_in: str, module: str) -> Path:
