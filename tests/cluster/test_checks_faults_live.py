@@ -254,7 +254,7 @@ def route_elsewhere(bench: Bench) -> Site:
     return bench.site(bench.subject(), gateway=gateway_of(bench), setup={"routes": routes})
 
 
-def expired_certificate(bench: Bench) -> Site:
+def expired_certificate(bench: Bench, *, type_: str = "kubernetes.io/tls") -> Site:
     spec = {
         "gatewayClassName": bench.namespace,
         "listeners": [
@@ -269,7 +269,7 @@ def expired_certificate(bench: Bench) -> Site:
     }
     bench.make(f"{GATEWAY}/v1", "Gateway", "scratch", spec=spec)
     data = {"tls.crt": encoded(certificate("chat.example", days=-3)), "tls.key": encoded("k")}
-    bench.make("v1", "Secret", "models-tls", type="Opaque", data=data)
+    bench.make("v1", "Secret", "models-tls", type=type_, data=data)
     return bench.site(bench.subject(), gateway=gateway_of(bench, host="chat.example"))
 
 
@@ -309,6 +309,10 @@ FAULTS: dict[str, tuple[Break, str, str]] = {
     "Gateway missing": (missing_gateway, "gateways", "no such Gateway"),
     "route leads elsewhere": (route_elsewhere, "routes", "does not lead to Service"),
     "certificate expired": (expired_certificate, "gateways", "it expired 3 days ago"),
+    "certificate expired in a Secret of no type": (
+        lambda bench: expired_certificate(bench, type_="Opaque"),
+        *("gateways", "it expired 3 days ago"),
+    ),
     "data set without its model's name": (
         dataset_without_model,
         "hydra",
