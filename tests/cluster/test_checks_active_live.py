@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import platform
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from sandbox import nfs, s3
+from sandbox.settings import NODE_IP, load
 from slipway.checks.findings import Finding, table
 from slipway.checks.registry import CHECKS
 from slipway.checks.run import run_checks
 from slipway.checks.subject import Site, Subject
+from slipway.checks.trial_pod import pod_of, running
 from slipway.cluster.client import Cluster
+from slipway.cluster.objects import ref_of
 
 ACTIVE = {one.id: one for one in CHECKS if "active" in one.asked}
-S3 = {"endpoint_url": "http://s3.slipway-sandbox.svc.cluster.local:7070", "secret": "s3-credentials"}
+S3 = {
+    "endpoint_url": "http://s3.slipway-sandbox.svc.cluster.local:7070",
+    "credentials": {"s3-credentials": {}},
+}
 
 
 @pytest.fixture
@@ -69,3 +77,74 @@ def test_names_and_sources_are_asked_from_a_pod(cluster: Cluster, place: str, im
     assert severities["the cluster's DNS"] == "ok", table(found)
     assert severities["sources of endpoint one"] == "blocking"
     assert severities["source s3://models/qwen3-tiny of endpoint one"] == "warning"
+
+
+def test_the_right_key_mends_what_a_wrong_one_broke(cluster: Cluster, place: str, image: str) -> None:
+    import boto3
+
+    access = s3.connection(load())
+    keys = {"AWS_ACCESS_KEY_ID": access["access_key"], "AWS_SECRET_ACCESS_KEY": "wrong"}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "s3-credentials", "namespace": place},
+        "stringData": keys,
+    }
+    cluster.create(secret)
+    client = boto3.client(
+        "s3",
+        endpoint_url=access["endpoint_url"],
+        aws_access_key_id=access["access_key"],
+        aws_secret_access_key=access["secret_key"],
+        region_name="us-east-1",
+    )
+    bucket, key = s3.BUCKET, f"{place}/config.json"
+    client.put_object(Bucket=bucket, Key=key, Body=b"{}")
+    wanted = {"source": {"locations": (f"s3://{bucket}/{place}",), **S3}}
+    try:
+        found = {one.about: one for one in looked(cluster, "reach", place, image, **wanted)}
+        assert found["sources of endpoint one"].severity == "blocking"
+        wrong = found[f"source s3://{bucket}/{place} of endpoint one"]
+        assert "secret key is wrong" in wrong.reason, wrong
+        cluster.patch(ref_of(secret), {"stringData": {"AWS_SECRET_ACCESS_KEY": access["secret_key"]}})
+        again = looked(cluster, "reach", place, image, **wanted)
+        assert {one.severity for one in again} == {"ok"}, table(again)
+    finally:
+        client.delete_object(Bucket=bucket, Key=key)
+
+
+def test_a_broken_dns_is_found(cluster: Cluster, place: str, image: str) -> None:
+    labels = {"kubernetes.io/service-name": "kube-dns"}
+    [slice_] = cluster.list(
+        api_version="discovery.k8s.io/v1", kind="EndpointSlice", namespace="kube-system", labels=labels
+    )
+    ref = ref_of(slice_)
+    cluster.patch(ref, {"endpoints": [{**slice_["endpoints"][0], "addresses": ["192.0.2.1"]}]})
+    try:
+        found = looked(cluster, "reach", place, image)
+        [dns] = [one for one in found if one.about == "the cluster's DNS"]
+        assert dns.severity == "blocking" and "k8s-app=kube-dns" in dns.remedy, table(found)
+    finally:
+        cluster.patch(ref, {"endpoints": slice_["endpoints"]})
+
+
+def test_an_nfs_export_is_there_or_not(cluster: Cluster, place: str, image: str) -> None:
+    subject = Subject.model_validate({"namespace": place, "tools_image": image})
+    nfs_server = {"do": "export", "host": NODE_IP, "port": nfs.PORT}
+    orders = [
+        {**nfs_server, "path": nfs.EXPORT},
+        {**nfs_server, "path": "/no-such-export"},
+        {**nfs_server, "path": nfs.EXPORT, "port": 1},
+    ]
+    with running(cluster, pod_of(subject, orders, name="slipway-check-nfs")) as (_, answers):
+        assert [one["ok"] for one in answers] == [True, False, False], answers
+
+
+def test_a_nodes_own_files_are_read_where_a_person_named_a_namespace(
+    cluster: Cluster, image: str, make_namespace: Callable[..., str]
+) -> None:
+    subject = Subject.model_validate({"endpoint": "one", "namespace": "x", "tools_image": image})
+    [check] = [one for one in CHECKS if one.id == "node-files"]
+    site = Site(endpoints=(subject,), node_pods=make_namespace(level="privileged"))
+    told = [one for one in run_checks(cluster, site, checks=[check]) if one.check == "node-files"]
+    assert len(told) == 1 and f"glibc {platform.libc_ver()[1]}" in told[0].reason, table(told)

@@ -68,18 +68,8 @@ def test_each_missing_right_is_named_and_the_remedy_mends_it(
     [found] = blocking(run_checks(limited, subject(namespace, image)))
     assert found.check == "permissions"
     assert "leases.coordination.k8s.io" in found.reason
-    role = yaml.safe_load(found.remedy.partition("\n")[2])
-    cluster.apply(role)
-    name, group = role["metadata"]["name"], "rbac.authorization.k8s.io"
-    cluster.apply(
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": name, "namespace": namespace},
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-        }
-    )
+    for document in yaml.safe_load_all(found.remedy.partition("\n")[2]):
+        cluster.apply(document)
     assert blocking(run_checks(limited, subject(namespace, image))) == []
 
 
@@ -163,7 +153,7 @@ def test_what_slipways_own_rights_do_not_show_is_not_checked_until_they_are_give
     assert {one.severity for one in before if one.check in refused} == {"not checked"}
     for one in before:
         if "kind: ClusterRole" in one.remedy:
-            bound(yaml.safe_load(one.remedy.partition("\n")[2]), user=user)
+            bound(next(yaml.safe_load_all(one.remedy.partition("\n")[2])), user=user)
     after = run_checks(limited, site)
     assert not [one for one in after if "kind: ClusterRole" in one.remedy], table(after)
     assert {one.check for one in blocking(after)} == {"gateways", "balancers"}, table(after)

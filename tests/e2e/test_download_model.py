@@ -22,8 +22,8 @@ from sandbox.settings import NODE_IP, load
 from slipway.airflow_rest import AirflowRest
 from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Ref
-from slipway.operators.download import SOURCES_SECRET
 from slipway.weights.manifest import SUMS
+from slipway.weights.sources.credentials import SOURCES_SECRET
 from tests.hub.server import Hub, Repository, commit_id, serving
 
 pytestmark = pytest.mark.e2e
@@ -152,6 +152,19 @@ def test_a_model_arrives_verified_from_each_kind_of_source(
     assert (first["source"], first["bytes"]) == (delivered, size)
     assert kind == "modelscope" or first["fetched"] == size
     assert (again["fetched"], again["digest"], again["path"]) == (0, first["digest"], first["path"])
+
+
+def test_what_the_pod_says_is_in_the_tasks_log(
+    ready: Callable[..., dict[str, Any]], run: Run, airflow: AirflowRest, bucket_source: str
+) -> None:
+    conf = {"source": bucket_source, "revision": f"test-{secrets.token_hex(4)}"}
+    outcome = run("download_model", model=MODEL, cluster="sandbox", **conf)
+    made = ready(**conf)
+
+    log = airflow.log("download_model", outcome.run_id, "download")
+
+    assert f"{bucket_source}: " in log and " files, " in log
+    assert f"{made['path']}, " in log and "verified: " in log and "/s" in log
 
 
 def test_weights_in_the_serving_volume_are_verified_where_they_are(

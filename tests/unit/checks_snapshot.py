@@ -1,13 +1,10 @@
-"""One healthy cluster as a list of objects, an API server that serves them, and what is meant to run there."""
+"""One healthy cluster as a list of objects."""
 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 from cryptography import x509
@@ -16,95 +13,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from slipway.catalog.records import Accelerator, Cluster
-from slipway.checks.subject import Site, Subject
 from slipway.cluster.objects import Object
+from tests.unit.checks_site import GATEWAY, KINDS, device, record, site, subject
 
-GATEWAY = "gateway.networking.k8s.io"
-PLURALS = {
-    "IngressClass": "ingressclasses",
-    "StorageClass": "storageclasses",
-    "GatewayClass": "gatewayclasses",
-}
-
-
-BUILT_IN = (
-    ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
-    ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
-    ("apps/v1", "DaemonSet"),
-    ("discovery.k8s.io/v1", "EndpointSlice"),
-    ("storage.k8s.io/v1", "CSIDriver"),
-    ("v1", "LimitRange"),
-    ("v1", "ResourceQuota"),
-)
-
-
-def plural_of(kind: str) -> str:
-    return PLURALS.get(kind, f"{kind.lower()}s")
-
-
-class FakeApi:
-    """An API server over a list of objects; every kind that the list has is installed, and those named besides."""
-
-    def __init__(
-        self,
-        objects: list[Object],
-        *,
-        kinds: Iterable[tuple[str, str]] = (),
-        denied: Callable[[dict[str, str]], bool] = lambda access: False,
-        version: str = "v1.34.4",
-        clock: timedelta = timedelta(),
-        forbidden: Iterable[str] = (),
-    ) -> None:
-        self.configuration = SimpleNamespace(host="https://cluster.test:6443", verify_ssl=True)
-        self.objects, self.denied, self.version, self.clock = objects, denied, version, clock
-        self.forbidden = set(forbidden)
-        self.kinds = {(one["apiVersion"], one["kind"]) for one in objects} | set(kinds) | set(BUILT_IN)
-
-    def call_api(self, path: str, method: str, *, body: Any = None, **_: Any) -> Any:
-        status, answer = self._answer(path, body)
-        moment = (datetime.now(UTC) + self.clock).strftime("%a, %d %b %Y %H:%M:%S GMT")
-        return SimpleNamespace(status=status, data=json.dumps(answer).encode(), headers={"Date": moment})
-
-    def _answer(self, path: str, body: Any) -> tuple[int, Any]:
-        if path == "/version":
-            return 200, {"gitVersion": self.version}
-        if path == "/readyz":
-            return 200, {}
-        if path.endswith("/selfsubjectaccessreviews"):
-            return 200, {"status": {"allowed": not self.denied(body["spec"]["resourceAttributes"])}}
-        parts = path.strip("/").split("/")
-        version = parts[1] if parts[0] == "api" else "/".join(parts[1:3])
-        rest = parts[2:] if parts[0] == "api" else parts[3:]
-        if not rest:
-            return self._discover(version)
-        namespace = None
-        if rest[0] == "namespaces" and len(rest) > 2:
-            namespace, rest = rest[1], rest[2:]
-        if rest[0] in self.forbidden:
-            return 403, {"kind": "Status", "message": f"{rest[0]} is forbidden", "reason": "Forbidden"}
-        return self._find(version, rest, namespace)
-
-    def _discover(self, version: str) -> tuple[int, Any]:
-        found = sorted(kind for at, kind in self.kinds if at == version)
-        resources = [{"name": plural_of(kind), "kind": kind, "namespaced": True} for kind in found]
-        for one in resources:
-            listed = [obj for obj in self.objects if obj["kind"] == one["kind"]]
-            one["namespaced"] = all("namespace" in obj["metadata"] for obj in listed)
-        return (200, {"resources": resources}) if found else (404, {"kind": "Status", "message": "not found"})
-
-    def _find(self, version: str, rest: list[str], namespace: str | None) -> tuple[int, Any]:
-        found = [
-            one
-            for one in self.objects
-            if one["apiVersion"] == version
-            and plural_of(one["kind"]) == rest[0]
-            and namespace in (None, one["metadata"].get("namespace"))
-        ]
-        if len(rest) == 1:
-            return 200, {"items": found}
-        named = [one for one in found if one["metadata"]["name"] == rest[1]]
-        return (200, named[0]) if named else (404, {"kind": "Status", "message": "not found"})
+__all__ = ["KINDS", "device", "record", "site", "subject"]
 
 
 def obj(api_version: str, kind: str, name: str, *, namespace: str | None = None, **more: Any) -> Object:
@@ -219,10 +131,24 @@ def route(namespace: str, name: str, backend: tuple[str, int], host: str | None)
     )
 
 
+def lease(name: str, *, ahead: float = 0) -> Object:
+    renewed = datetime.now(UTC) + timedelta(seconds=ahead)
+    spec = {"renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "leaseDurationSeconds": 40}
+    return obj("coordination.k8s.io/v1", "Lease", name, namespace="kube-node-lease", spec=spec)
+
+
 HYDRA_CONFIG = """
 cluster_name: worker-1
 agent_base_url: https://chat.models.example
 agent_server: {address: hydra.example:443, plaintext: false, insecure: false}
+"""
+
+
+SERVER_CONFIG = """
+db_config:
+  dbType: mysql
+  dsn: hydra:secret@tcp(mysql-master.mcamel-system.svc.cluster.local:3306)/hydra?charset=utf8mb4
+redis_config: {addr: "redis.mcamel-system:6379", password: secret}
 """
 
 
@@ -249,6 +175,8 @@ def healthy() -> list[Object]:
         node("gpu-1"),
         node("gpu-2"),
         obj("v1", "Pod", "other", namespace="elsewhere", spec=serving, status={"phase": "Running"}),
+        lease("gpu-1"),
+        lease("gpu-2"),
         obj("v1", "Namespace", "models", labels={"pod-security.kubernetes.io/enforce": "restricted"}),
         obj("v1", "Namespace", "public"),
         obj("v1", "Secret", "api-key", namespace="models", data={"api-key": encoded("x")}),
@@ -341,120 +269,39 @@ def healthy() -> list[Object]:
             status={"loadBalancer": {"ingress": [{"ip": "10.1.0.11"}]}},
         ),
         obj("data.fluid.io/v1alpha1", "Dataset", "llm", namespace="models", status={"phase": "Bound"}),
+        obj(
+            *("data.fluid.io/v1alpha1", "JindoRuntime", "llm"),
+            namespace="models",
+            status={"workerPhase": "Ready", "cacheStates": {"cachedPercentage": "100.0%"}},
+        ),
+        obj(
+            *("dataset.baizeai.io/v1alpha1", "Dataset", "qwen3-0.6b"),
+            namespace="public",
+            labels={"hydra.io/model-id": "qwen3-0.6b"},
+            status={"phase": "READY"},
+        ),
+        obj(
+            *("v1", "Service", "qwen-nodes"),
+            namespace="models",
+            spec={"type": "NodePort", "ports": [{"port": 8000, "nodePort": 30080}]},
+        ),
+        claim(),
+        # Hydra's global side, in the same cluster: its guide allows that.
+        deployment("hydra-system", "hydra"),
+        deployment("istio-system", "istiod"),
+        obj("v1", "ConfigMap", "hydra", namespace="hydra-system", data={"config.yaml": SERVER_CONFIG}),
+        *service("mcamel-system", "mysql-master", 3306),
+        *service("mcamel-system", "redis", 6379),
     ]
 
 
-KINDS = [
-    ("apps/v1", "StatefulSet"),
-    ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet"),
-    ("keda.sh/v1alpha1", "ScaledObject"),
-    ("monitoring.coreos.com/v1", "ServiceMonitor"),
-    *((f"{GATEWAY}/v1", kind) for kind in ("Gateway", "GatewayClass", "HTTPRoute")),
-    ("metallb.io/v1beta1", "IPAddressPool"),
-    ("data.fluid.io/v1alpha1", "Dataset"),
-]
-
-
-def record(**more: Any) -> Cluster:
-    chart = {
-        "name": "hydra-agent",
-        "namespace": "hydra-system",
-        "chart": "hydra/hydra-agent",
-        "version": "0.12.3",
-        "values": {
-            "global": {
-                "config": {
-                    "cluster_name": "worker-1",
-                    "agent_base_url": "https://chat.models.example",
-                    "agent_server": {"address": "hydra.example:443", "plaintext": False, "insecure": False},
-                }
-            }
-        },
+def claim(**more: Any) -> Object:
+    spec = {
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": "nfs-csi",
+        "resources": {"requests": {"storage": "10Gi"}},
     }
-    return Cluster.model_validate(
-        {
-            "name": "full",
-            "connection": "full",
-            "registry": "registry.example/slipway",
-            "storage": {"storage_class": "nfs-csi", "access_mode": "ReadWriteMany"},
-            "accelerators": {"hami-nvidia": {}},
-            "gateway": {
-                "name": "gateway",
-                "namespace": "gateways",
-                "gateway_class": "eg",
-                "listeners": [{"name": "https", "port": 443, "certificate": "models-tls"}],
-            },
-            "setup": {
-                "node_labels": {"gpu": "on"},
-                "address_pools": [{"name": "pool", "addresses": ["10.1.0.10-10.1.0.19"]}],
-                "charts": [chart],
-            },
-            **more,
-        }
-    )
-
-
-def device(**more: Any) -> Accelerator:
-    return Accelerator.model_validate(
-        {"name": "hami-nvidia", "kind": "nvidia", "offered_by": "hami", "resource": "nvidia.com/gpu", **more}
-    )
-
-
-def subject(**more: Any) -> Subject:
-    return Subject.model_validate(
-        {
-            "endpoint": "qwen",
-            "namespace": "models",
-            "storage": {
-                "claim": "w",
-                "storage_class": "nfs-csi",
-                "access_mode": "ReadWriteMany",
-                "size": "10Gi",
-            },
-            "images": ("registry.example/vllm:v1-cuda12.8", "registry.example/slipway/tools:1"),
-            "tools_image": "registry.example/slipway/tools:1",
-            "requests": {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": "2"},
-            "pod_security": "restricted",
-            "kinds": ("StatefulSet", "HTTPRoute"),
-            "apis": [
-                {"api_version": version, "kind": kind} for version, kind in KINDS if kind != "IPAddressPool"
-            ],
-            "secrets": [
-                {"name": "api-key", "keys": ("api-key",)},
-                {"name": "s3-credentials", "keys": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")},
-                {"name": "oss-secret", "keys": ("akId", "akSecret")},
-            ],
-            "routes": [
-                {
-                    **{
-                        "namespace": "models",
-                        "name": "qwen",
-                        "gateway_namespace": "gateways",
-                        "gateway": "gateway",
-                    },
-                    **{
-                        "section": "https",
-                        "hosts": ("chat.models.example",),
-                        "backends": [("models", "qwen", 8000)],
-                    },
-                }
-            ],
-            "balancers": ("qwen-public",),
-            "datasets": [("Dataset", "models", "llm")],
-            **more,
-        }
-    )
-
-
-def site(**more: Any) -> Site:
-    own = {
-        **{"namespace": "hydra-system", "name": "hydra-agent-knoway", "gateway_namespace": "gateways"},
-        **{"gateway": "gateway", "section": "https", "backends": [("hydra-system", "knoway-gateway", 8080)]},
-    }
-    whole: dict[str, Any] = {
-        "record": record(),
-        "devices": (device(),),
-        "endpoints": (subject(),),
-        "routes": (own,),
-    }
-    return Site.model_validate({**whole, **more})
+    status = {"phase": "Bound", "capacity": {"storage": "10Gi"}}
+    made = obj("v1", "PersistentVolumeClaim", "w", namespace="models", spec=spec, status={**status, **more})
+    made["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any, cast
 import pytest
 
 from slipway.checks import pod_script
-from slipway.checks.active import check_reach, check_volumes
 from slipway.checks.findings import Finding, table
+from slipway.checks.node_files import check_node_files
+from slipway.checks.reach import check_reach
 from slipway.checks.subject import Site, Subject
 from slipway.checks.trial_pod import TRIAL_LABEL, clear_away, pod_of
 from slipway.checks.view import View
+from slipway.checks.volumes import check_volumes
 from slipway.cluster.client import Cluster
 from slipway.cluster.faults import ApiError
 from slipway.cluster.objects import Object, Ref
@@ -58,6 +61,56 @@ def test_any_http_answer_is_one(server: int) -> None:
     assert "answers with 501" in pod_script.carry_out(order)["told"]
     refused = pod_script.carry_out({**order, "port": 1})
     assert not refused["ok"] and "refused" in refused["told"].lower()
+
+
+GREETINGS = {
+    "MySQL": ("mysql", b"\x4a\0\0\0\x0a8.0.36\0rest", True, "is 8.0.36"),
+    "MySQL with too many clients": (
+        "mysql",
+        b"\x17\0\0\0\xff\x10\x04Too many connections",
+        False,
+        "Too many",
+    ),
+    "a server that says nothing": ("mysql", b"", False, "says nothing"),
+    "Redis": ("redis", b"+PONG\r\n", True, "answers"),
+    "Redis with a password": ("redis", b"-NOAUTH Authentication required.\r\n", True, "asks for a password"),
+    "Redis that loads": ("redis", b"-LOADING Redis is loading the dataset in memory\r\n", False, "LOADING"),
+}
+
+
+@pytest.mark.parametrize("case", GREETINGS)
+def test_a_database_is_heard_without_logging_in(case: str) -> None:
+    protocol, greeting, fine, words = GREETINGS[case]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with listening.accept()[0] as client:
+                if protocol == "redis":
+                    assert client.recv(100) == b"PING\r\n"
+                client.sendall(greeting)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        port = listening.getsockname()[1]
+        order = {"do": "greet", "protocol": protocol, "host": "127.0.0.1", "port": port}
+        answer = pod_script.carry_out(order)
+        server.join()
+    assert (answer["ok"], words in answer["told"]) == (fine, True), answer
+
+
+def test_a_nodes_files_tell_its_library_and_default_runtime(tmp_path: Path) -> None:
+    assert pod_script.carry_out({"do": "host", "root": str(tmp_path)})["glibc"] == ""
+    library = tmp_path / "usr/lib/x86_64-linux-gnu"
+    library.mkdir(parents=True)
+    (library / "libc-2.28.so").write_bytes(
+        b"\0GNU C Library (Debian) stable release version 2.28.\nCopyright\0"
+    )
+    # On the node the link starts at the node's root.
+    (library / "libc.so.6").symlink_to("/usr/lib/x86_64-linux-gnu/libc-2.28.so")
+    (tmp_path / "etc/containerd").mkdir(parents=True)
+    (tmp_path / "etc/containerd/config.toml").write_text('[x]\n  default_runtime_name = "nvidia"\n')
+    answer = pod_script.carry_out({"do": "host", "root": str(tmp_path)})
+    assert (answer["glibc"], answer["runtime"]) == ("2.28", "nvidia")
 
 
 def test_a_failed_order_does_not_end_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +208,8 @@ def fine(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def look(inside: Inside, *subjects: Subject, reach: bool = False, whole: bool = False) -> list[Finding]:
-    site = Site(endpoints=subjects, record=snapshot.record(gateway=None) if whole else None)
+    record = snapshot.record(gateway=None, setup={}) if whole else None
+    site = Site(endpoints=subjects, record=record)
     view = View(cluster=cast(Cluster, inside))
     found = check_reach(view, site) if reach else check_volumes(view, site)
     names = [pod["metadata"]["name"] for pod in inside.made]
@@ -228,7 +282,7 @@ def fails(*what: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 def sourced(name: str, *locations: str) -> Subject:
-    return plain(endpoint=name, source={"locations": locations, "secret": "s3-credentials"})
+    return plain(endpoint=name, source={"locations": locations, "credentials": {"s3-credentials": {}}})
 
 
 REACH = {
@@ -274,7 +328,86 @@ def test_what_a_pod_cannot_reach(case: str) -> None:
     assert {one.about: one.severity for one in found if one.severity != "ok"} == wanted, table(found)
     assert all(one.remedy for one in found if one.severity != "ok")
     [pod] = inside.made
-    assert pod["spec"]["containers"][0]["envFrom"] == [{"secretRef": {"name": "s3-credentials"}}]
+    assert "envFrom" not in pod["spec"]["containers"][0], (
+        "secrets are files, and none of them the environment"
+    )
+    assert {"name": "SLIPWAY_CREDENTIALS", "value": "/credentials"} in pod["spec"]["containers"][0]["env"]
+    [mounted] = [
+        one["projected"]["sources"] for one in pod["spec"]["volumes"] if one["name"] == "credentials"
+    ]
+    assert mounted == [{"secret": {"name": "s3-credentials", "optional": True}}]
+
+
+def asked(inside: Inside) -> list[dict[str, Any]]:
+    [pod] = inside.made
+    return cast(list[dict[str, Any]], json.loads(pod["spec"]["containers"][0]["env"][0]["value"]))
+
+
+def test_oss_is_asked_by_s3s_protocol_with_the_keys_that_fluid_uses() -> None:
+    source = {
+        "locations": ("oss://bucket/models/x",),
+        "endpoint_url": "https://oss-cn-hangzhou.aliyuncs.com",
+        "addressing": "virtual",
+        "credentials": {"oss-secret": {"akId": "AWS_ACCESS_KEY_ID", "akSecret": "AWS_SECRET_ACCESS_KEY"}},
+        "by": "operator",
+    }
+    inside = Inside(fails("bucket"))
+    found = look(inside, plain(source=source), reach=True, whole=True)
+    [told] = [one for one in found if "oss://" in one.about]
+    assert told.severity == "warning", "what an operator reads is not for Slipway to block"
+    [order] = [one["order"] for one in asked(inside) if one["do"] == "source"]
+    assert order["source"] == "s3://bucket/models/x" and order["s3"]["addressing"] == "virtual"
+    volumes = inside.made[0]["spec"]["volumes"]
+    [mounted] = [one["projected"]["sources"] for one in volumes if one["name"] == "credentials"]
+    assert {"key": "akId", "path": "AWS_ACCESS_KEY_ID"} in mounted[0]["secret"]["items"]
+
+
+def test_what_only_an_operator_can_read_is_not_checked() -> None:
+    source = {"locations": ("modelscope://o/x",), "by": "operator"}
+    found = look(Inside(fine), plain(source=source), reach=True)
+    [told] = [one for one in found if "modelscope" in one.about]
+    assert told.severity == "not checked"
+
+
+def test_an_nfs_server_that_is_away_is_blocking() -> None:
+    inside = Inside(fails("export"))
+    nfs = [{"storage_class": "nfs-csi", "server": "nfs.example", "share": "/export"}]
+    site = Site(endpoints=(plain(),), record=snapshot.record(gateway=None, setup={"nfs": nfs}))
+    found = check_reach(View(cluster=cast(Cluster, inside)), site)
+    assert [one.about for one in found if one.severity == "blocking"] == ["NFS export nfs.example:/export"]
+
+
+# -- what only a node's files tell ---------------------------------------------------------------------------
+
+NODES = {
+    "as HAMi asks": ({"glibc": "2.28", "runtime": "nvidia"}, {"ok"}),
+    "a newer library": ({"glibc": "2.36", "runtime": "nvidia"}, {"ok", "warning"}),
+    "runc": ({"glibc": "2.28", "runtime": "runc"}, {"ok", "blocking"}),
+    "nothing found": ({"glibc": "", "runtime": ""}, {"not checked"}),
+}
+
+
+@pytest.mark.parametrize("case", NODES)
+def test_a_nodes_library_and_runtime_are_held_against_hamis_table(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, severities = NODES[case]
+    inside = Inside(lambda order: {"ok": True, "told": "read", **answer})
+    view = View(cluster=cast(Cluster, inside))
+    monkeypatch.setattr(view, "nodes", lambda: [snapshot.node("gpu-1")])
+    site = snapshot.site(node_pods="kube-system")
+    assert {one.severity for one in check_node_files(view, site)} == severities
+    [pod] = inside.made
+    assert pod["metadata"]["namespace"] == "kube-system" and inside.deleted == [pod["metadata"]["name"]]
+    assert pod["spec"]["nodeSelector"] == {"kubernetes.io/hostname": "gpu-1"}
+    [mount] = [one for one in pod["spec"]["containers"][0]["volumeMounts"] if one["name"] == "host"]
+    assert mount["readOnly"]
+
+
+def test_nobodys_files_are_read_unless_a_person_named_a_namespace() -> None:
+    inside = Inside(fine)
+    [found] = check_node_files(View(cluster=cast(Cluster, inside)), snapshot.site())
+    assert found.severity == "not checked" and "--node-pods" in found.remedy and inside.made == []
 
 
 def test_without_endpoints_nothing_passes_by_default() -> None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException, ParamValidationError
 
 from slipway.catalog.read import read_catalog
 from slipway.checks import run
@@ -88,6 +88,8 @@ CALLS: dict[str, tuple[list[str], tuple[Finding, ...], int]] = {
     "a cluster with one": (["sandbox"], (OK, STOP), 1),
     "an endpoint": (["qwen3-tiny"], (OK,), 0),
     "a name that nobody knows": (["nowhere"], (OK,), 2),
+    "pods on nodes for an endpoint": (["qwen3-tiny", "--node-pods", "kube-system"], (OK,), 2),
+    "pods on nodes": (["sandbox", "--node-pods", "kube-system"], (OK,), 0),
     "overrides for a cluster": (["sandbox", "--overrides", '{"replicas": 2}'], (OK,), 2),
 }
 
@@ -207,3 +209,6 @@ def test_the_dag_looks_at_clusters_side_by_side_every_day() -> None:
     check = dag.get_task("check")
     assert check.is_mapped and dag.task_ids == ["choose", "check"]
     assert dag.params.get_param("clusters").resolve(["sandbox"]) == ["sandbox"]
+    assert dag.params.get_param("node_pods").resolve("kube-system") == "kube-system"
+    with pytest.raises(ParamValidationError):
+        dag.params.get_param("node_pods").resolve("not a namespace")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from slipway.checks import permissions
+from slipway.checks import permissions, view
 from slipway.checks.check import Check
 from slipway.checks.findings import Finding, blocking, table
 from slipway.checks.registry import API, CHECKS
@@ -58,6 +58,7 @@ def checks(answers: dict[str, Any], *only: str, subject: Subject = SUBJECT) -> l
 
 NAMESPACE = "/api/v1/namespaces/models"
 CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
+FAST = f"{CLASSES}/fast"
 CLAIM = f"{NAMESPACE}/persistentvolumeclaims/w"
 SECRET = f"{NAMESPACE}/secrets/api-key"
 
@@ -66,7 +67,7 @@ def claim(
     *, size: str = "10Gi", mode: str = "ReadWriteOnce", its_class: str = "fast", phase: str = "Bound"
 ) -> Any:
     return {
-        "metadata": {"name": "w"},
+        "metadata": {"name": "w", "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {
             "accessModes": [mode],
             "storageClassName": its_class,
@@ -101,7 +102,24 @@ CASES: dict[str, tuple[list[Finding], str, str]] = {
         "ReadOnlyMany",
     ),
     "claim of another class": (checks({CLAIM: claim(its_class="slow")}, "storage"), "blocking", "slow"),
-    "claim that waits": (checks({CLAIM: claim(phase="Pending")}, "storage"), "info", "first pod"),
+    "claim that waits": (
+        checks(
+            {CLAIM: claim(phase="Pending"), FAST: {"volumeBindingMode": "WaitForFirstConsumer"}}, "storage"
+        ),
+        *("info", "first pod"),
+    ),
+    "claim that nobody fills": (
+        checks({CLAIM: claim(phase="Pending"), FAST: {"provisioner": "nobody"}}, "storage"),
+        *("blocking", "provisioner nobody has made no volume"),
+    ),
+    "claim of a class that is gone": (
+        checks({CLAIM: claim(phase="Pending")}, "storage"),
+        *("blocking", "its class fast is not there"),
+    ),
+    "claim that is too small and may grow": (
+        checks({CLAIM: claim(size="1Gi"), FAST: {"allowVolumeExpansion": True}}, "storage"),
+        *("blocking", "it has 1Gi"),
+    ),
     "claim that is lost": (checks({CLAIM: claim(phase="Lost")}, "storage"), "blocking", "lost"),
     "secret": (checks({SECRET: {"data": {"key": "eA=="}}}, "secrets"), "ok", "has key"),
     "no secret": (checks({}, "secrets"), "blocking", "no such Secret"),
@@ -243,12 +261,15 @@ def test_a_missing_rule_is_ready_to_apply(monkeypatch: pytest.MonkeyPatch) -> No
         return {one: not (one.resource == "leases" and one.verb != "get") for one in wanted}
 
     monkeypatch.setattr(permissions, "can_i", answer)
+    monkeypatch.setattr(view, "who_am_i", lambda cluster: "somebody")
     [found] = checks({}, "permissions")
     assert found.severity == "blocking"
     assert "create leases.coordination.k8s.io in namespace models" in found.reason
-    role = yaml.safe_load(found.remedy.partition("\n")[2])
+    role, binding = yaml.safe_load_all(found.remedy.partition("\n")[2])
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"][0]["name"] == "somebody"
     assert role["kind"] == "Role"
     assert role["metadata"]["namespace"] == "models"
     assert role["rules"] == [
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "update"]}
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]}
     ]

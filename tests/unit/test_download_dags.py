@@ -16,9 +16,10 @@ from slipway.catalog.read import read_catalog
 from slipway.errors import WeightsError
 from slipway.manifests.downloads import plan_download
 from slipway.manifests.render import render_one
-from slipway.operators.download import MODELS, SOURCES_SECRET, download_pod, model_asset
+from slipway.operators.download import MODELS, download_pod, model_asset
 from slipway.operators.pod_steps import DownloadOperator
 from slipway.weights.orders import FetchResult
+from slipway.weights.sources.credentials import SOURCES_SECRET
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 

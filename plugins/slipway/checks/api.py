@@ -8,12 +8,16 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from slipway.checks.certificates import chain_of, days_left, told_days
-from slipway.checks.findings import Finding, Report
+from slipway.checks.findings import Finding, Report, Severity
+from slipway.checks.nodes import is_ready
+from slipway.checks.parts import part
+from slipway.checks.rights import NODE_LEASES
 from slipway.checks.subject import Site
 from slipway.checks.view import View
 from slipway.cluster.faults import ApiError, UnreachableError
 from slipway.cluster.objects import Object
 from slipway.cluster.transport import Request
+from slipway.cluster.verdict import moment
 
 OLDEST = (1, 27)
 """From 1.27 on the server checks fields strictly, which is what finds a mistyped field before it does harm."""
@@ -89,7 +93,7 @@ def node_info(node: Object, key: str) -> str:
 
 
 def check_clock(view: View, site: Site) -> list[Finding]:
-    """The API server's clock and this machine's agree: leases, certificates and tokens count by them."""
+    """The clocks of API server, nodes and this machine agree: leases, certificates and tokens count by them."""
     request = Request(
         method="GET", path="/version", what="read the server's clock", about=view.cluster.server
     )
@@ -99,6 +103,8 @@ def check_clock(view: View, site: Site) -> list[Finding]:
     # The header has whole seconds: half of one is the best guess at the rest.
     off = abs((answer.date - middle).total_seconds() + 0.5)
     report, about = Report("clock"), view.cluster.server
+    with part(report, view, "clocks of the nodes", NODE_LEASES):
+        _node_clocks(report, view, answer.date)
     remedy = "Let NTP set both clocks: timedatectl set-ntp true"
     if off > CLOCK_BLOCKING_SECONDS:
         report.add("blocking", about, f"its clock and this machine's are {off:.0f} s apart", remedy)
@@ -107,6 +113,35 @@ def check_clock(view: View, site: Site) -> list[Finding]:
     else:
         report.add("ok", about, f"clocks agree within {max(1, round(off))} s")
     return report.findings
+
+
+def _node_clocks(report: Report, view: View, now: datetime) -> None:
+    """A kubelet renews its lease every ten seconds, by its node's clock; what is ahead or far behind tells its clock.
+
+    A node that is not ready may have stopped renewing, so only those that are ready are judged.
+    """
+    ready, good = {node["metadata"]["name"] for node in view.nodes() if is_ready(node)}, 0
+    leases = view.all_of("coordination.k8s.io/v1", "Lease", namespace="kube-node-lease")
+    for lease in leases:
+        name, spec = lease["metadata"]["name"], lease.get("spec") or {}
+        renewed = moment(spec.get("renewTime"))
+        if renewed is None or name not in ready:
+            continue
+        ahead = (renewed - now).total_seconds()
+        behind = -ahead - float(spec.get("leaseDurationSeconds") or 40)
+        if max(ahead, behind) > CLOCK_WARNING_SECONDS:
+            told = (
+                f"its clock is {ahead:.0f} s ahead"
+                if ahead > 0
+                else f"its clock is about {-ahead:.0f} s behind"
+            )
+            remedy = "On the node: timedatectl set-ntp true"
+            severity: Severity = "blocking" if max(ahead, behind) > CLOCK_BLOCKING_SECONDS else "warning"
+            report.add(severity, f"Node {name}", f"{told} of the API server's", remedy)
+        else:
+            good += 1
+    if good:
+        report.add("ok", f"clocks of {good} nodes", "their leases are renewed in time")
 
 
 def check_certificate(view: View, site: Site) -> list[Finding]:

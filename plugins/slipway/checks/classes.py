@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from slipway.checks.findings import Finding, Report
 from slipway.checks.parts import part
+from slipway.checks.programs import install_of, render_of
 from slipway.checks.rights import DRIVERS
 from slipway.checks.subject import Site, Subject
 from slipway.checks.view import View
@@ -13,6 +14,9 @@ from slipway.cluster.objects import Object
 
 # Which of these a provisioner that is well known can make; of others nobody here knows.
 _NODE_LOCAL = ("rancher.io/local-path", "kubernetes.io/no-provisioner", "topolvm.io", "openebs.io/local")
+
+
+_CHARTS = {"nfs.csi.k8s.io": "csi-driver-nfs"}
 
 
 def check_classes(view: View, site: Site) -> list[Finding]:
@@ -24,11 +28,16 @@ def check_classes(view: View, site: Site) -> list[Finding]:
         found = classes.get(name)
         if found is None:
             told = f"there is no such storage class; there are: {', '.join(sorted(classes)) or 'none'}"
-            remedy = "Make it, or name one of them in the cluster's record: kubectl get storageclass"
+            own = site.record and name in [one.storage_class for one in site.record.setup.nfs]
+            remedy = (
+                render_of(site)
+                if own
+                else "Make it, or name one of them in the cluster's record: kubectl get storageclass"
+            )
             report.add("blocking", about, told, remedy)
             continue
-        with part(report, about, DRIVERS):
-            _driver(report, view, found, about)
+        with part(report, view, about, DRIVERS):
+            _driver(report, view, site, found, about)
         _modes(report, found, about, users, default=site.record.storage.access_mode if site.record else None)
         if not report.has_faults(about):
             grows = "can grow" if found.get("allowVolumeExpansion") else "cannot grow: size claims with room"
@@ -46,7 +55,7 @@ def _used(site: Site) -> dict[str, list[Subject]]:
     return used
 
 
-def _driver(report: Report, view: View, found: Object, about: str) -> None:
+def _driver(report: Report, view: View, site: Site, found: Object, about: str) -> None:
     """A CSI driver registers itself; other provisioners leave no trace but their volumes."""
     provisioner = found.get("provisioner", "")
     if provisioner == "kubernetes.io/no-provisioner":
@@ -57,7 +66,11 @@ def _driver(report: Report, view: View, found: Object, about: str) -> None:
     if provisioner in drivers:
         return
     if provisioner.endswith((".csi.k8s.io", ".csi.alibabacloud.com")):
-        remedy = f"Install the driver: kubectl get csidriver {provisioner}"
+        charts = site.record.setup.charts if site.record else []
+        chart = next((one for one in charts if one.chart.endswith(_CHARTS.get(provisioner, "/"))), None)
+        remedy = (
+            install_of(site, chart) if chart else f"Install the driver: kubectl get csidriver {provisioner}"
+        )
         report.add("blocking", about, f"its CSI driver {provisioner} is not installed", remedy)
         return
     told = f"whether its provisioner {provisioner} runs shows when a claim is bound (--active)"

@@ -12,7 +12,7 @@ from slipway.cluster.objects import Object, labels_of
 
 FLUID = "data.fluid.io/v1alpha1"
 _COMPUTE_CLASSES = ("general-purpose", "performance", "gpu", "gpu-hpn")
-_INSTALL_FLUID = "helm upgrade -i fluid fluid/fluid -n fluid-system --create-namespace"
+_INSTALL_FLUID = "helm upgrade -i fluid fluid/fluid -n fluid-system --create-namespace --reuse-values"
 _FLUID = (
     Program(
         what="Fluid's dataset controller",
@@ -41,14 +41,14 @@ def check_datasets(view: View, site: Site) -> list[Finding]:
     report = Report("datasets")
     apis = {api.api_version for one in site.endpoints for api in one.apis if api.kind == "Dataset"}
     if FLUID in apis and view.has(FLUID, "Dataset"):
-        with part(report, "Fluid's controllers", PROGRAMS):
+        with part(report, view, "Fluid's controllers", PROGRAMS):
             for program in _FLUID:
                 report.findings += judge(view, program, site=site, check=report.check)
-        with part(report, "Fluid's webhook", WEBHOOKS):
+        with part(report, view, "Fluid's webhook", WEBHOOKS):
             _webhook(report, view)
     for subject in site.endpoints:
         for kind, namespace, name in subject.datasets:
-            with part(report, f"{kind} {namespace}/{name}", FLUID_STATE, DATASET_STATE):
+            with part(report, view, f"{kind} {namespace}/{name}", FLUID_STATE, DATASET_STATE):
                 _state(report, view, subject, kind, namespace, name)
     return report.findings
 

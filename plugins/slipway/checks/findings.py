@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Severity = Literal["blocking", "warning", "not checked", "info", "ok"]
-_BY_URGENCY: tuple[Severity, ...] = ("blocking", "warning", "not checked", "info", "ok")
+BY_URGENCY: tuple[Severity, ...] = ("blocking", "warning", "not checked", "info", "ok")
 
 
 class Finding(BaseModel):
@@ -63,13 +63,13 @@ def blocking(findings: Iterable[Finding]) -> list[Finding]:
 
 def sorted_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings with the most urgent first; equals keep the order of the checks."""
-    return sorted(findings, key=lambda finding: _BY_URGENCY.index(finding.severity))
+    return sorted(findings, key=lambda finding: BY_URGENCY.index(finding.severity))
 
 
 def counted(findings: Iterable[Finding]) -> dict[str, int]:
     """Return how many findings there are of each severity, the most urgent first; those without any are left out."""
     counts = Counter(finding.severity for finding in findings)
-    return {severity: counts[severity] for severity in _BY_URGENCY if counts[severity]}
+    return {severity: counts[severity] for severity in BY_URGENCY if counts[severity]}
 
 
 def table(findings: Sequence[Finding]) -> str:

@@ -15,6 +15,7 @@ from slipway.checks.certificates import (
     told_days,
 )
 from slipway.checks.findings import Finding, Report
+from slipway.checks.programs import render_of
 from slipway.checks.subject import Site
 from slipway.checks.view import View
 from slipway.cluster.faults import ApiError
@@ -80,8 +81,7 @@ def check_gateways(view: View, site: Site) -> list[Finding]:
         about = f"Gateway {namespace}/{name}"
         gateway = view.one(f"{GROUP}/v1", "Gateway", name, namespace=namespace)
         if gateway is None:
-            remedy = "Make it: slipway render --cluster NAME | kubectl apply -f -"
-            report.add("blocking", about, "there is no such Gateway", remedy)
+            report.add("blocking", about, "there is no such Gateway", render_of(site))
             continue
         _class(report, view, gateway["spec"]["gatewayClassName"])
         _gateway(report, gateway, about)
@@ -166,10 +166,8 @@ def _listeners(
     for section in sorted({one for one in sections if one} | wanted):
         if section not in listeners:
             about = f"listener {section} of Gateway {namespace}/{name}"
-            remedy = "Add it: slipway render --cluster NAME | kubectl apply -f -"
-            report.add(
-                "blocking", about, f"it has no such listener; it has: {', '.join(sorted(listeners))}", remedy
-            )
+            told = f"it has no such listener; it has: {', '.join(sorted(listeners))}"
+            report.add("blocking", about, told, render_of(site))
     for section, listener in listeners.items():
         about = f"listener {section} of Gateway {namespace}/{name}"
         before = len(report.findings)
@@ -213,15 +211,15 @@ def _certificate(
         report.add("not checked", what, f"this connection may not read Secret {namespace}/{name}")
         return
     create = f"kubectl -n {namespace} create secret tls {name} --cert=FILE --key=FILE"
+    renew = f"{create} --dry-run=client -o yaml | kubectl apply -f -"
     if secret is None:
         report.add("blocking", what, f"there is no Secret {namespace}/{name}", create)
         return
     data = secret.get("data") or {}
     missing = [key for key in ("tls.crt", "tls.key") if not data.get(key)]
     if missing:
-        report.add("blocking", what, f"Secret {namespace}/{name} has no {' and no '.join(missing)}", create)
+        report.add("blocking", what, f"Secret {namespace}/{name} has no {' and no '.join(missing)}", renew)
         return
-    renew = f"{create} --dry-run=client -o yaml | kubectl apply -f -"
     try:
         chain = chain_of(base64.b64decode(data["tls.crt"]))
     except ValueError:

@@ -10,7 +10,7 @@ import re
 from slipway.checks.api import minor
 from slipway.checks.findings import Finding, Report
 from slipway.checks.parts import part
-from slipway.checks.programs import Program, has_ready_endpoints, judge
+from slipway.checks.programs import Program, has_ready_endpoints, install_of, judge
 from slipway.checks.rights import PROGRAMS, SLICES, WEBHOOKS
 from slipway.checks.subject import Site
 from slipway.checks.view import View
@@ -18,7 +18,7 @@ from slipway.cluster.objects import Object, labels_of
 
 WEBHOOK = "vgpu.hami.io"
 IGNORED = ("hami.io/webhook", "ignore")
-_INSTALL = "helm upgrade -i hami hami-charts/hami -n kube-system"
+_INSTALL = "helm upgrade -i hami hami-charts/hami -n kube-system --reuse-values"
 SCHEDULER = Program(
     what="HAMi's scheduler",
     kind="Deployment",
@@ -37,29 +37,23 @@ DEVICE_PLUGIN = Program(
 )
 
 
+def _install(site: Site) -> str:
+    charts = site.record.setup.charts if site.record else []
+    chart = next((one for one in charts if one.chart.endswith("hami")), None)
+    return install_of(site, chart) if chart else _INSTALL
+
+
 def check_hami(view: View, site: Site) -> list[Finding]:
     """HAMi's scheduler runs in the cluster's own version, its device plugin runs, its webhook is there and answers."""
     report = Report("hami")
-    with part(report, "HAMi's scheduler and device plugin", PROGRAMS):
+    with part(report, view, "HAMi's scheduler and device plugin", PROGRAMS):
         report.findings += judge(view, SCHEDULER, site=site, check="hami")
         _versions(report, view)
         if any(one.kind == "nvidia" and one.offered_by == "hami" for one in site.devices):
             report.findings += judge(view, DEVICE_PLUGIN, site=site, check="hami")
-    with part(report, "HAMi's webhook", WEBHOOKS, SLICES):
-        _webhook(report, view)
+    with part(report, view, "HAMi's webhook", WEBHOOKS, SLICES):
+        _webhook(report, view, mend=_install(site))
     _passed_over(report, view, site)
-    report.add(
-        "not checked",
-        "glibc of the nodes",
-        "HAMi's table asks for 2.17 to 2.29 on nodes; no API tells it, and pods do not see the node's",
-        "Look on a node: ldd --version",
-    )
-    report.add(
-        "not checked",
-        "default container runtime of the nodes",
-        "HAMi needs nvidia as the default runtime on nodes with NVIDIA cards; no API tells it",
-        "Look on a node: containerd config dump | grep default_runtime_name",
-    )
     return report.findings
 
 
@@ -81,7 +75,7 @@ def _versions(report: Report, view: View) -> None:
                 "blocking",
                 about,
                 f"its version {version} is not the cluster's, {server}",
-                f"{_INSTALL} --reuse-values --set scheduler.kubeScheduler.imageTag={wanted}",
+                f"{_INSTALL} --set scheduler.kubeScheduler.imageTag={wanted}",
             )
         else:
             report.add("ok", about, f"version {version}, as the cluster")
@@ -93,7 +87,7 @@ def _scheduler_image(deployment: Object) -> str:
     return next((one for one in images if "kube-scheduler" in one), "")
 
 
-def _webhook(report: Report, view: View) -> None:
+def _webhook(report: Report, view: View, *, mend: str) -> None:
     about = f"HAMi's webhook ({WEBHOOK})"
     found = [
         webhook
@@ -103,7 +97,7 @@ def _webhook(report: Report, view: View) -> None:
     ]
     if not found:
         reason = "it is not registered: pods would not be given to HAMi's scheduler, and share nothing"
-        report.add("blocking", about, reason, _INSTALL)
+        report.add("blocking", about, reason, mend)
         return
     service = (found[0].get("clientConfig") or {}).get("service") or {}
     if service and not has_ready_endpoints(view, namespace=service["namespace"], service=service["name"]):

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from slipway.checks.api import node_info
 from slipway.checks.findings import Finding, Report
-from slipway.checks.nodes import MOST_NODES_TOLD, is_ready, pressures_of, why_not
+from slipway.checks.nodes import MOST_NODES_TOLD, is_ready, let_in, pressures_of, why_not
 from slipway.checks.subject import Site, Subject
 from slipway.checks.view import View
 from slipway.cluster.objects import Object
@@ -37,7 +37,8 @@ def check_machines(view: View, site: Site) -> list[Finding]:
         report.add("ok", f"{len(good)} nodes ({shown}{more})" if len(good) > 1 else f"Node {shown}", reason)
     ready = [node for node in view.nodes() if is_ready(node) and not node["spec"].get("unschedulable")]
     if not ready:
-        remedy = "kubectl get nodes; kubectl describe nodes"
+        closed = [one for one in view.nodes() if is_ready(one) and one["spec"].get("unschedulable")]
+        remedy = let_in(closed, Subject(namespace="any")) or "kubectl describe nodes"
         report.add("blocking", "all nodes", f"none of {len(view.nodes())} takes pods", remedy)
     return report.findings
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
@@ -25,7 +27,7 @@ def check_namespace(view: View, subject: Subject) -> list[Finding]:
         report.add("blocking", about, "there is no such namespace", f"kubectl create namespace {name}")
         return report.findings
     if namespace.get("status", {}).get("phase") == "Terminating":
-        remedy = f"Wait until it is gone, then: kubectl create namespace {name}"
+        remedy = f"Wait until it is gone, then make it anew: kubectl get namespace {name} --watch"
         report.add("blocking", about, "it is being deleted", remedy)
         return report.findings
     report.add("ok", about, "it is there")
@@ -53,21 +55,30 @@ def check_quotas(view: View, site: Site) -> list[Finding]:
         before = len(report.findings)
         for quota in quotas:
             about = f"ResourceQuota {namespace}/{quota['metadata']['name']}"
-            remedy = f"Raise it, or ask for less: kubectl -n {namespace} edit resourcequota {quota['metadata']['name']}"
-            for reason in _too_little(quota, here):
-                report.add("blocking", about, reason, remedy)
+            for reason, change in _too_little(quota, here):
+                report.add("blocking", about, reason, f"Raise it, or ask for less: {_patch(quota, change)}")
         for limits in ranges:
             about = f"LimitRange {namespace}/{limits['metadata']['name']}"
-            remedy = f"Widen it: kubectl -n {namespace} edit limitrange {limits['metadata']['name']}"
-            for reason in _outside(limits, here):
-                report.add("blocking", about, reason, remedy)
+            for reason, change in _outside(limits, here):
+                report.add("blocking", about, reason, f"Widen it, or ask for less: {_patch(limits, change)}")
         if len(report.findings) == before:
             told = f"{len(quotas)} quotas and {len(ranges)} limit ranges" if quotas or ranges else "no quota"
             report.add("ok", f"Namespace {namespace}", f"{told}: every endpoint's pods are let in")
     return report.findings
 
 
-def _too_little(quota: Object, subjects: Sequence[Subject]) -> Iterator[str]:
+def _patch(obj: Object, change: Object) -> str:
+    """The command that changes one field of an object; of a list, the field by its place."""
+    metadata, kind = obj["metadata"], obj["kind"].lower()
+    form = f"--type=json -p '{json.dumps([change])}'"
+    return f"kubectl -n {metadata['namespace']} patch {kind} {metadata['name']} {form}"
+
+
+def _replace(path: str, value: str) -> Object:
+    return {"op": "replace", "path": path, "value": value}
+
+
+def _too_little(quota: Object, subjects: Sequence[Subject]) -> Iterator[tuple[str, Object]]:
     """Say which endpoint a quota has no room for, even if nothing else were there.
 
     What is used of it now is not counted: an endpoint's own pods may be part of that. Scoped quotas count only some
@@ -82,7 +93,11 @@ def _too_little(quota: Object, subjects: Sequence[Subject]) -> Iterator[str]:
             wanted = _wanted(subject, name)
             if wanted and wanted > quantity(limit):
                 told = f"{readable(name, wanted)} are asked for, {limit} is all that it grants"
-                yield f"{resource}: endpoint {subject.endpoint or 'of this plan'} does not fit: {told}"
+                change = _replace(f"/spec/hard/{resource.replace('/', '~1')}", _amount(wanted))
+                yield (
+                    f"{resource}: endpoint {subject.endpoint or 'of this plan'} does not fit: {told}",
+                    change,
+                )
 
 
 def _wanted(subject: Subject, resource: str) -> Fraction:
@@ -97,26 +112,39 @@ def _wanted(subject: Subject, resource: str) -> Fraction:
     )
 
 
-def _outside(limits: Object, subjects: Sequence[Subject]) -> Iterator[str]:
-    for rule in limits["spec"].get("limits") or []:
-        kind = rule.get("type")
+def _amount(wanted: Fraction) -> str:
+    """A quantity that is enough, as Kubernetes reads it."""
+    return (
+        str(math.ceil(wanted)) if wanted >= 10 or wanted.denominator == 1 else f"{math.ceil(wanted * 1000)}m"
+    )
+
+
+def _outside(limits: Object, subjects: Sequence[Subject]) -> Iterator[tuple[str, Object]]:
+    for place, rule in enumerate(limits["spec"].get("limits") or []):
+        kind, path = rule.get("type"), f"/spec/limits/{place}"
         if kind == "PersistentVolumeClaim":
-            yield from _claims_outside(rule, subjects)
+            yield from _claims_outside(rule, subjects, path=path)
         if kind not in ("Pod", "Container"):
             continue
         for subject in subjects:
             for resource, amount in subject.requests.items():
                 least, most = (rule.get("min") or {}).get(resource), (rule.get("max") or {}).get(resource)
                 name = subject.endpoint or "of this plan"
+                field = resource.replace("/", "~1")
                 if most is not None and quantity(amount) > quantity(most):
-                    yield f"a {kind.lower()} may have {resource} {most}, endpoint {name} asks for {amount}"
+                    told = f"a {kind.lower()} may have {resource} {most}, endpoint {name} asks for {amount}"
+                    yield told, _replace(f"{path}/max/{field}", amount)
                 if least is not None and quantity(amount) < quantity(least):
-                    yield f"a {kind.lower()} must ask for {resource} {least}, endpoint {name} asks for {amount}"
+                    told = (
+                        f"a {kind.lower()} must ask for {resource} {least}, endpoint {name} asks for {amount}"
+                    )
+                    yield told, _replace(f"{path}/min/{field}", amount)
 
 
-def _claims_outside(rule: Object, subjects: Sequence[Subject]) -> Iterator[str]:
+def _claims_outside(rule: Object, subjects: Sequence[Subject], *, path: str) -> Iterator[tuple[str, Object]]:
     most = (rule.get("max") or {}).get("storage")
     for subject in subjects:
         if most is not None and subject.storage and quantity(subject.storage.size) > quantity(most):
             asked = subject.storage.size
-            yield f"a claim may have {most}, endpoint {subject.endpoint or 'of this plan'} asks for {asked}"
+            told = f"a claim may have {most}, endpoint {subject.endpoint or 'of this plan'} asks for {asked}"
+            yield told, _replace(f"{path}/max/storage", asked)

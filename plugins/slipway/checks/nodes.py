@@ -57,7 +57,7 @@ def _none_fits(view: View, subject: Subject) -> Finding:
         severity="blocking",
         about="all nodes",
         reason=f"none of {len(view.nodes())} may take the pods: {'; '.join(reasons)}",
-        remedy="Label a node, or add a toleration to the accelerator's record: kubectl get nodes --show-labels",
+        remedy=f"Correct the accelerator's record, or open the nodes that are meant: {let_in(view.nodes(), subject)}",
     )
 
 
@@ -83,6 +83,28 @@ def why_not(node: Object, subject: Subject, *, state: bool = True) -> str:
     if state and node["spec"].get("unschedulable"):
         return "closed for new pods"
     return ""
+
+
+def let_in(nodes: Iterable[Object], subject: Subject) -> str:
+    """Return the command that lets the pods onto nodes that exclude them, as far as commands can; "" for none."""
+    changes: dict[tuple[str, str], list[str]] = {}
+    for node in nodes:
+        labels, name = labels_of(node), node["metadata"]["name"]
+        wanted = {key: [value] for key, value in subject.node_selector.items()} | subject.node_affinity
+        for key, values in wanted.items():
+            if labels.get(key) not in values:
+                changes.setdefault(("label", f"--overwrite {key}={values[0]}"), []).append(name)
+        for taint in node["spec"].get("taints") or []:
+            if taint["effect"] != "PreferNoSchedule" and not _tolerated(taint, subject.tolerations):
+                changes.setdefault(("taint", f"{taint['key']}:{taint['effect']}-"), []).append(name)
+        if node["spec"].get("unschedulable"):
+            changes.setdefault(("uncordon", ""), []).append(name)
+    return " && ".join(
+        f"kubectl {verb} {' '.join(names[:MOST_NODES_TOLD])} {change}".rstrip()
+        if verb == "uncordon"
+        else f"kubectl {verb} node {' '.join(names[:MOST_NODES_TOLD])} {change}"
+        for (verb, change), names in changes.items()
+    )
 
 
 def _elsewhere(node: Object, subject: Subject) -> str:

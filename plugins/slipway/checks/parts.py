@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from slipway.checks.findings import Report
-from slipway.checks.permissions import rights_yaml
+from slipway.checks.permissions import apply_this, rights_yaml
 from slipway.checks.rights import Rule
+from slipway.checks.view import View
 from slipway.cluster.faults import ApiError
 from slipway.errors import SlipwayError, bounded
 
@@ -15,11 +16,12 @@ _FORBIDDEN = 403
 
 
 @contextmanager
-def part(report: Report, about: str, *rules: Rule) -> Iterator[None]:
+def part(report: Report, view: View, about: str, *rules: Rule) -> Iterator[None]:
     """Turn an error in a part of a check into "not checked".
 
     Args:
         report: where it is noted.
+        view: the cluster.
         about: what this part looks at.
         rules: the rights that it reads with.
     """
@@ -27,14 +29,14 @@ def part(report: Report, about: str, *rules: Rule) -> Iterator[None]:
         yield
     except SlipwayError as error:
         remedy = remedy_of(
-            error, rules, name=f"{report.check}-{rules[0].resources[0]}" if rules else report.check
+            error, rules, view=view, name=f"{report.check}-{rules[0].resources[0]}" if rules else report.check
         )
         report.add("not checked", about, bounded(error.why or str(error)), remedy)
 
 
-def remedy_of(error: SlipwayError, rules: Sequence[Rule], *, name: str) -> str:
+def remedy_of(error: SlipwayError, rules: Sequence[Rule], *, view: View, name: str) -> str:
     """Return what mends an error of a check: the rights that it lacks, ready to apply, or the error's own words."""
     if isinstance(error, ApiError) and error.status == _FORBIDDEN and rules:
-        text = rights_yaml(rules, name=f"slipway-check-{name}")
-        return f"To have it checked, apply this and bind it to the connection's user:\n{text}"
+        user = view.user()
+        return f"{apply_this(user)}\n{rights_yaml(rules, name=f'slipway-check-{name}', user=user)}"
     return error.remedy

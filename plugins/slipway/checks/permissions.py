@@ -232,7 +232,7 @@ def check_permissions(view: View, site: Site) -> list[Finding]:
     for (rule, where), accesses in wanted.items():
         missing = [access for access in accesses if not allowed[access]]
         if missing:
-            findings.append(_missing(rule, where, missing))
+            findings.append(_missing(rule, where, missing, user=view.user()))
     if findings:
         return findings
     about = ", ".join(f"namespace {name}" for name in _namespaces(site)) or "the whole cluster"
@@ -253,21 +253,29 @@ def _rules_in(site: Site, namespace: str) -> tuple[Rule, ...]:
     return (*rules, replace(SECRETS, names=names)) if names else tuple(rules)
 
 
-def rights_yaml(rules: Sequence[Rule], *, name: str) -> str:
-    """Return rules as a role for the whole cluster, ready to apply, as remedies print it."""
-    return yaml.safe_dump(role(rules, name=name, namespace=None), sort_keys=False).rstrip()
+def rights_yaml(rules: Sequence[Rule], *, name: str, user: str | None, namespace: str | None = None) -> str:
+    """Return rules as a role, bound to the user where its name is known, ready for ``kubectl apply -f -``."""
+    documents = [role(rules, name=name, namespace=namespace)]
+    if user:
+        kind, subject = "Role" if namespace else "ClusterRole", user_subject(user)
+        documents.append(_binding(kind, name=name, subject=subject, namespace=namespace))
+    return yaml.safe_dump_all(documents, sort_keys=False).rstrip()
 
 
-def _missing(rule: Rule, namespace: str | None, missing: list[Access]) -> Finding:
-    lacking = replace(rule, verbs=tuple(dict.fromkeys(access.verb for access in missing)))
-    name = f"{ROLE}-{rule.resources[0].replace('/', '-')}"
+def apply_this(user: str | None) -> str:
+    """The line above a role in a remedy."""
+    return "kubectl apply -f - with this" + (":" if user else ", and bind it to the connection's user:")
+
+
+def _missing(rule: Rule, namespace: str | None, missing: list[Access], *, user: str | None) -> Finding:
+    # The whole rule and a name of its own: a role of the missing verbs alone would take back what an earlier one gave.
+    name = f"{ROLE}-{rule.resources[0].replace('/', '-')}" + (f".{rule.group}" if rule.group else "")
     return Finding(
         check="permissions",
         severity="blocking" if rule.needed else "warning",
         about=f"namespace {namespace}" if namespace else "the whole cluster",
         reason=f"may not {', '.join(map(str, missing))} (needed for: {rule.why})",
-        remedy="Apply this and bind it to the connection's user:\n"
-        + yaml.safe_dump(role([lacking], name=name, namespace=namespace), sort_keys=False).rstrip(),
+        remedy=f"{apply_this(user)}\n" + rights_yaml([rule], name=name, user=user, namespace=namespace),
     )
 
 

@@ -17,14 +17,22 @@ from slipway.manifests.overrides import Overrides
 from slipway.manifests.plan import Plan
 from slipway.manifests.planning import make_plan
 from slipway.manifests.render import Rendered, render
+from slipway.weights.sources.credentials import SOURCES_SECRET
 
+OSS_KEYS = {"akId": "AWS_ACCESS_KEY_ID", "akSecret": "AWS_SECRET_ACCESS_KEY"}
 _DATASETS = ("Dataset", "JindoRuntime", "DataLoad")
 
 
-def site_of(catalog: Catalog, name: str, *, include: Path) -> Site:
+def site_of(catalog: Catalog, name: str, *, include: Path, node_pods: str | None = None) -> Site:
     """Describe a cluster with all endpoints that the catalog has for it.
 
     An endpoint that cannot be planned is named with its reason and hides nothing.
+
+    Args:
+        catalog: the records.
+        name: of the cluster.
+        include: where the templates are.
+        node_pods: where pods may be made that read their node's files.
 
     Raises:
         UsageError: the catalog has no such cluster.
@@ -46,6 +54,7 @@ def site_of(catalog: Catalog, name: str, *, include: Path) -> Site:
         endpoints=tuple(subjects),
         unplanned=unplanned,
         routes=_routes(own),
+        node_pods=node_pods,
     )
 
 
@@ -59,8 +68,8 @@ def _cluster(catalog: Catalog, name: str) -> Cluster:
 def subject_of(plan: Plan, rendered: Rendered) -> Subject:
     """Say what a deployment of this plan needs from its cluster.
 
-    The serving pods that are there now make room first: a release is replaced in place. A claim that a data set
-    operator makes, or that comes with its volume, is not looked for in advance.
+    The serving pods that are there now make room first, unless the new ones come up beside them. A claim that a data
+    set operator makes, or that comes with its volume, is not looked for in advance.
     """
     objects = rendered.objects()
     return Subject.model_validate(
@@ -91,6 +100,11 @@ def subject_of(plan: Plan, rendered: Rendered) -> Subject:
                 for one in objects
                 if one["kind"] == "Service" and one["spec"].get("type") == "LoadBalancer"
             ),
+            "node_ports": tuple(
+                {"name": one["metadata"]["name"], "node_port": one["spec"]["ports"][0].get("nodePort")}
+                for one in objects
+                if one["kind"] == "Service" and one["spec"].get("type") == "NodePort"
+            ),
             "source": _source(plan),
             "datasets": tuple(
                 (one["kind"], one["metadata"]["namespace"], one["metadata"]["name"])
@@ -99,6 +113,7 @@ def subject_of(plan: Plan, rendered: Rendered) -> Subject:
             ),
             # Workers of a group hold cards as their leader does.
             "replaced": {ENDPOINT_LABEL: plan.object_name},
+            "kept": plan.rollout.serving if plan.rollout.beside else None,
         }
     )
 
@@ -111,7 +126,7 @@ def _secrets(plan: Plan) -> tuple[SecretNeed, ...]:
     if weights.object_store is not None:
         needs[weights.object_store.secret] = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     if weights.oss is not None:
-        needs[weights.oss.secret] = ("akId", "akSecret")
+        needs[weights.oss.secret] = tuple(OSS_KEYS)
     if weights.dataset is not None and weights.dataset.secret:
         # Which keys an operator reads depends on the source (token, access-key, username, …).
         needs.setdefault(weights.dataset.secret, ())
@@ -144,19 +159,28 @@ def _route(route: Object) -> RouteNeed:
     )
 
 
-def _source(plan: Plan) -> SourceNeed | None:
+def _source(plan: Plan) -> SourceNeed:
     weights = plan.weights
+    if weights.oss is not None:
+        # OSS speaks S3's protocol, with the bucket in the host's name.
+        return SourceNeed(
+            locations=(weights.source,),
+            endpoint_url=f"https://{weights.oss.endpoint}",
+            addressing="virtual",
+            credentials={weights.oss.secret: OSS_KEYS},
+            by="operator",
+        )
     if weights.provider != "download":
-        return None
+        return SourceNeed(locations=(weights.source,), by="operator")
     store = weights.object_store
     if store is None:
-        return SourceNeed(locations=tuple(weights.fetch))
+        return SourceNeed(locations=tuple(weights.fetch), credentials={SOURCES_SECRET: {}})
     return SourceNeed(
         locations=tuple(weights.fetch),
         endpoint_url=store.endpoint,
         region=store.region,
         addressing=store.addressing,
-        secret=store.secret,
+        credentials={store.secret: {}, SOURCES_SECRET: {}},
     )
 
 

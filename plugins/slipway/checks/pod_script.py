@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ORDERS = "SLIPWAY_ORDERS"
+HOST = "/host"
 RESULT = "SLIPWAY_RESULT"
 LONGEST = 220
 SECONDS = 10.0
@@ -110,6 +112,70 @@ def request(order: dict[str, Any]) -> dict[str, Any]:
         return {"told": f"{order['scheme']} {order['host']}:{place[1]} answers with {answer.status}"}
 
 
+def greet(order: dict[str, Any]) -> dict[str, Any]:
+    """Hear whether a MySQL or Redis server is ready to serve; without logging in."""
+    place = f"{order['host']}:{order['port']}"
+    with socket.create_connection((order["host"], int(order["port"])), timeout=SECONDS) as raw:
+        if order["protocol"] == "redis":
+            raw.sendall(b"PING\r\n")
+            reply = raw.recv(200).decode("utf-8", "replace").strip()
+            if not reply.startswith(("+PONG", "-NOAUTH")):
+                raise OSError(f"{place} answers {reply or 'nothing'}")
+            return {"told": f"{place} answers" + (", and asks for a password" if reply[0] == "-" else "")}
+        answer = raw.recv(1024)
+    # A packet is three bytes of length, its number, then the protocol's version, or 255 and an error's number.
+    if len(answer) < 6 or answer[4] == 255:
+        raise OSError(f"{place} refuses: {answer[7:].decode('utf-8', 'replace') or 'it says nothing'}")
+    version = answer[5:].partition(b"\0")[0].decode("utf-8", "replace")
+    return {"told": f"{place} is {version}"}
+
+
+def host(order: dict[str, Any]) -> dict[str, Any]:
+    """Read off a node's files which C library it has and which container runtime is its default."""
+    root = Path(order.get("root", HOST))
+    return {"told": "read", "glibc": _glibc(root), "runtime": _default_runtime(root)}
+
+
+def _glibc(root: Path) -> str:
+    """The version that the library names itself; "" where there is none (musl, another place)."""
+    for pattern in ("lib64", "usr/lib64", "usr/lib", "lib", "usr/lib/*-linux-gnu*", "lib/*-linux-gnu*"):
+        for folder in sorted(root.glob(pattern)):
+            try:
+                text = _within(root, folder / "libc.so.6").read_bytes()
+            except OSError:
+                continue
+            if found := re.search(rb"GNU C Library [^\n\0]*version (\d+\.\d+)", text):
+                return found[1].decode()
+    return ""
+
+
+def _within(root: Path, path: Path) -> Path:
+    """Follow a link as the node would: an absolute one starts at the node's root, not at the pod's."""
+    for _ in range(8):
+        if not path.is_symlink():
+            break
+        target = path.readlink()
+        path = root / target.relative_to("/") if target.is_absolute() else path.parent / target
+    return path
+
+
+def _default_runtime(root: Path) -> str:
+    """The default runtime by containerd's, Docker's or CRI-O's configuration; "" where none names one."""
+    names = (
+        ("etc/containerd/config.toml", r"default_runtime_name\s*=\s*[\"']([^\"']+)"),
+        ("etc/docker/daemon.json", r"\"default-runtime\"\s*:\s*\"([^\"]+)"),
+        ("etc/crio/crio.conf", r"(?m)^\s*default_runtime\s*=\s*[\"']([^\"']+)"),
+    )
+    for name, pattern in names:
+        try:
+            text = _within(root, root / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if found := re.search(pattern, text):
+            return found[1]
+    return ""
+
+
 def source(order: dict[str, Any]) -> dict[str, Any]:
     """List what a source holds, without downloading it."""
     from slipway.weights.orders import FetchOrder
@@ -124,9 +190,10 @@ def export(order: dict[str, Any]) -> dict[str, Any]:
     """Mount an NFS export in user space, and give it up."""
     from slipway.weights.sources.libnfs import Mount
 
-    with socket.create_connection((order["host"], 2049), timeout=SECONDS):
+    port = int(order.get("port", 2049))
+    with socket.create_connection((order["host"], port), timeout=SECONDS):
         pass
-    Mount(f"nfs://{order['host']}{order['path']}?version=4", timeout_seconds=SECONDS).close()
+    Mount(f"nfs://{order['host']}{order['path']}?version=4&nfsport={port}", timeout_seconds=SECONDS).close()
     return {"told": f"{order['host']} exports {order['path']}"}
 
 
@@ -137,6 +204,8 @@ _WORK = {
     "connect": connect,
     "request": request,
     "source": source,
+    "greet": greet,
+    "host": host,
     "export": export,
 }
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
+
+from slipway.catalog.records import Chart
 from slipway.checks.findings import Finding, Report, Severity
 from slipway.checks.parts import part
 from slipway.checks.rights import PROGRAMS
@@ -80,6 +83,41 @@ CONTROLLERS: dict[str, Program] = {
 }
 
 
+def render_of(site: Site) -> str:
+    """The command that makes what the cluster's record sets up."""
+    return f"slipway render --cluster {site.name} | kubectl apply -f -"
+
+
+def install_of(site: Site, chart: Chart) -> str:
+    """The command that installs or corrects a chart of the cluster's set-up, with the values of its record."""
+    place = f" --repo {chart.repository}" if chart.repository else ""
+    reference = chart.chart.rpartition("/")[2] if chart.repository else chart.chart
+    return (
+        f"slipway render --cluster {site.name} --values {chart.name} | helm upgrade -i {chart.name} {reference}{place}"
+        f" --version {chart.version} -n {chart.namespace} -f -"
+    )
+
+
+def parsed_settings(config_map: Object) -> Iterator[dict[str, Any]]:
+    """Every mapping, however deep, of the YAML texts in a ConfigMap."""
+    for text in (config_map.get("data") or {}).values():
+        try:
+            yield from mappings(yaml.safe_load(text))
+        except yaml.YAMLError:
+            continue
+
+
+def mappings(value: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping in a value, the value itself first."""
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from mappings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from mappings(inner)
+
+
 def check_apis(view: View, site: Site) -> list[Finding]:
     """The cluster has every kind of object that its endpoints consist of, and what acts on it runs."""
     report = Report("apis")
@@ -105,7 +143,7 @@ def check_apis(view: View, site: Site) -> list[Finding]:
         report.add("ok", f"{len(needed)} kinds of objects", "the cluster has them all")
     for group in sorted(groups & set(CONTROLLERS)):
         if site.record is not None:
-            with part(report, CONTROLLERS[group].what, PROGRAMS):
+            with part(report, view, CONTROLLERS[group].what, PROGRAMS):
                 report.findings += judge(view, CONTROLLERS[group], site=site, check=report.check)
     return report.findings
 
@@ -126,9 +164,9 @@ def judge(view: View, program: Program, *, site: Site, check: str) -> list[Findi
         told = f"no {program.kind} named {' or '.join(program.names)}"
         if named:
             told += f", though chart {named.name} of the cluster's record brings it"
-        report.add(
-            severity, program.what, told if named else f"{told}: it may run in another way", program.remedy
-        )
+            report.add(severity, program.what, told, install_of(site, named))
+        else:
+            report.add(severity, program.what, f"{told}: it may run in another way", program.remedy)
     for one in found:
         metadata = one["metadata"]
         about = f"{program.what} ({program.kind} {metadata['namespace']}/{metadata['name']})"
@@ -138,7 +176,10 @@ def judge(view: View, program: Program, *, site: Site, check: str) -> list[Findi
             report.add(
                 "warning", about, "it is meant for no node: no node has the labels that it selects", look
             )
-        elif ready == 0 or wanted == 0:
+        elif wanted == 0:
+            remedy = f"kubectl -n {metadata['namespace']} scale deployment {metadata['name']} --replicas=1"
+            report.add("blocking", about, "it is scaled to 0", remedy)
+        elif ready == 0:
             report.add("blocking", about, f"{ready} of {wanted} pods are ready", look)
         elif ready < wanted:
             report.add("warning", about, f"{ready} of {wanted} pods are ready", look)

@@ -46,15 +46,18 @@ GATEWAYS = _look(
     *("gatewayclasses", "gateways", "httproutes"),
     why="whether the Gateway takes routes and has an address",
 )
+NODE_LEASES = _look("coordination.k8s.io", "leases", why="whether the nodes' clocks are right")
 POOLS = _look("metallb.io", "ipaddresspools", why="whether addresses are left")
 FLUID_STATE = _look(
     "data.fluid.io", "datasets", "jindoruntimes", why="the state of data sets and their cache"
 )
 DATASET_STATE = _look("dataset.baizeai.io", "datasets", why="the state of data sets")
-HYDRA_CONFIG = _look("", "configmaps", names=("hydra-agent",), why="what Hydra's agent is configured as")
+HYDRA_CONFIG = _look(
+    "", "configmaps", names=("hydra-agent", "hydra"), why="what Hydra and its agent are configured as"
+)
 
 INFRASTRUCTURE_RULES: tuple[Rule, ...] = (
-    *(DEFINITIONS, QUOTAS, PROGRAMS, WEBHOOKS, SERVICES, SLICES, DRIVERS, GATEWAYS, POOLS),
+    *(DEFINITIONS, QUOTAS, PROGRAMS, WEBHOOKS, SERVICES, SLICES, DRIVERS, GATEWAYS, POOLS, NODE_LEASES),
     *(FLUID_STATE, DATASET_STATE, HYDRA_CONFIG),
 )
 """What only the checks of a whole cluster read. Nothing fails without them: what cannot be read is "not checked"."""

@@ -64,7 +64,7 @@ def _run(check: Check, view: View, site: Site) -> list[Finding]:
     try:
         return check.function(view, site)
     except SlipwayError as error:
-        remedy = remedy_of(error, check.rights, name=check.id)
+        remedy = remedy_of(error, check.rights, view=view, name=check.id)
         return [_not_checked(check, error.why or str(error), remedy=remedy)]
     except Exception as error:  # a fault in one check must not hide what the others found
         return [_not_checked(check, f"the check itself failed: {type(error).__name__}: {error}")]

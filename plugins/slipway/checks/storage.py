@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
+
 from slipway.catalog.quantities import quantity
 from slipway.checks.findings import Finding
 from slipway.checks.subject import SecretNeed, Storage, Subject
 from slipway.checks.view import View
 from slipway.cluster.faults import ApiError
 from slipway.cluster.objects import Object
+from slipway.cluster.verdict import lasted
+
+_BOUND_SECONDS = 60.0
 
 
 def check_storage(view: View, subject: Subject) -> list[Finding]:
@@ -19,11 +25,11 @@ def check_storage(view: View, subject: Subject) -> list[Finding]:
         api_version="v1", kind="PersistentVolumeClaim", namespace=subject.namespace, name=storage.claim
     )
     if claim is not None:
-        return _claim(claim, storage, namespace=subject.namespace)
+        return _claim(view, claim, storage, namespace=subject.namespace)
     return _storage_class(view, storage, replicas=subject.replicas)
 
 
-def _claim(claim: Object, storage: Storage, *, namespace: str) -> list[Finding]:
+def _claim(view: View, claim: Object, storage: Storage, *, namespace: str) -> list[Finding]:
     about = f"PersistentVolumeClaim {namespace}/{storage.claim}"
     spec, status = claim["spec"], claim.get("status", {})
     inspect = f"kubectl -n {namespace} describe pvc {storage.claim}"
@@ -42,9 +48,7 @@ def _claim(claim: Object, storage: Storage, *, namespace: str) -> list[Finding]:
         faults.append(finding("blocking", f"its volume {spec.get('volumeName', '')} is lost", inspect))
     if quantity(size) < quantity(storage.size):
         reason = f"it has {size}, {storage.size} are needed"
-        faults.append(
-            finding("blocking", reason, "Expand it, or name another claim in the endpoint's volume")
-        )
+        faults.append(finding("blocking", reason, _expand(view, claim, storage, namespace=namespace)))
     if storage.access_mode not in modes:
         reason = f"its access mode is {', '.join(modes)}, {storage.access_mode} is needed"
         faults.append(
@@ -59,10 +63,31 @@ def _claim(claim: Object, storage: Storage, *, namespace: str) -> list[Finding]:
         return faults
     if status.get("phase") == "Bound":
         return [finding("ok", f"bound, {size}, {', '.join(modes)}, class {its_class}")]
-    # With volumeBindingMode WaitForFirstConsumer that is how it must be until the first pod.
-    return [
-        finding("info", f"{status.get('phase', 'Pending')}: it is bound when its first pod comes", inspect)
-    ]
+    return [finding(*_unbound(view, claim, its_class), inspect)]
+
+
+def _expand(view: View, claim: Object, storage: Storage, *, namespace: str) -> str:
+    """How a claim that is too small becomes larger: by a command, where its class lets it grow."""
+    its_class = claim["spec"].get("storageClassName") or ""
+    found = view.one("storage.k8s.io/v1", "StorageClass", its_class) if its_class else None
+    if not found or not found.get("allowVolumeExpansion"):
+        return f"Class {its_class or 'none'} does not expand: name another claim in the endpoint's volume"
+    change = json.dumps({"spec": {"resources": {"requests": {"storage": storage.size}}}})
+    return f"kubectl -n {namespace} patch pvc {storage.claim} --type=merge -p '{change}'"
+
+
+def _unbound(view: View, claim: Object, its_class: str) -> tuple[str, str]:
+    """Severity and reason of a claim without a volume: still right, or nobody will ever make one."""
+    phase = claim.get("status", {}).get("phase", "Pending")
+    found = view.one("storage.k8s.io/v1", "StorageClass", its_class) if its_class else None
+    if its_class and found is None and not claim["spec"].get("volumeName"):
+        return "blocking", f"{phase}: its class {its_class} is not there, so nobody makes its volume"
+    if found and found.get("volumeBindingMode") == "WaitForFirstConsumer":
+        return "info", f"{phase}: it is bound when its first pod comes"
+    if not lasted(claim["metadata"].get("creationTimestamp"), datetime.now(UTC), _BOUND_SECONDS):
+        return "info", f"{phase}: its volume is being made"
+    maker = f"provisioner {found.get('provisioner', '')}" if found else "whoever makes volumes by hand"
+    return "blocking", f"{phase} for more than {_BOUND_SECONDS:.0f} s: {maker} has made no volume for it"
 
 
 def _storage_class(view: View, storage: Storage, *, replicas: int) -> list[Finding]:
@@ -129,12 +154,13 @@ def _secret(view: View, need: SecretNeed, *, namespace: str) -> Finding:
     data = secret.get("data") or {}
     missing = [key for key in need.keys if not data.get(key)]
     if missing:
+        values = json.dumps({"stringData": dict.fromkeys(missing, "…")}, ensure_ascii=False)
         return Finding(
             check="secrets",
             severity="blocking",
             about=about,
             reason=f"no value for {', '.join(missing)}; its keys are: {', '.join(sorted(data)) or 'none'}",
-            remedy=f"Add it: kubectl -n {namespace} edit secret {need.name}",
+            remedy=f"kubectl -n {namespace} patch secret {need.name} --type=merge -p '{values}'",
         )
     told = f"has {', '.join(need.keys)}" if need.keys else "it is there"
     return Finding(check="secrets", severity="ok", about=about, reason=told)

@@ -57,15 +57,25 @@ class SourceNeed(_Record):
 
     Attributes:
         locations: in the order in which they are tried, such as ``s3://models/qwen3-tiny``.
-        endpoint_url, region, addressing: of the S3 service.
-        secret: whose keys become the environment of the pod that fetches; None for none.
+        endpoint_url, region, addressing: of the S3 service, or of OSS, which speaks its protocol.
+        credentials: Secrets by name whose keys the pod that asks gets as files; where OSS calls a key otherwise, key →
+            the name that S3 has for it.
+        by: who reads it: our own download, or an operator, whose way nobody here can go.
     """
 
     locations: tuple[str, ...]
     endpoint_url: str | None = None
     region: str = "us-east-1"
     addressing: Literal["path", "virtual"] = "path"
-    secret: str | None = None
+    credentials: dict[str, dict[str, str]] = Field(default_factory=dict)
+    by: Literal["slipway", "operator"] = "slipway"
+
+
+class NodePortNeed(_Record):
+    """A Service that every node offers on a port; ``node_port`` is None where the cluster chooses one."""
+
+    name: str
+    node_port: int | None = None
 
 
 class Subject(_Record):
@@ -91,10 +101,12 @@ class Subject(_Record):
         secrets: what pods refer to.
         routes: HTTPRoutes.
         balancers: names of Services of type LoadBalancer.
-        source: what is downloaded; None when somebody else brings the weights.
+        node_ports: Services of type NodePort.
+        source: where the weights come from.
         datasets: kind, namespace and name of what a data set operator is to make.
         replaced: labels of the serving pods that make room first (strategy recreate), so that what they ask for
             counts as free; empty when they stay until the new ones are ready.
+        kept: the label of the release whose pods stay all the same, since the new ones come up beside them.
     """
 
     endpoint: str = ""
@@ -119,9 +131,11 @@ class Subject(_Record):
     secrets: tuple[SecretNeed, ...] = ()
     routes: tuple[RouteNeed, ...] = ()
     balancers: tuple[str, ...] = ()
+    node_ports: tuple[NodePortNeed, ...] = ()
     source: SourceNeed | None = None
     datasets: tuple[tuple[str, str, str], ...] = ()
     replaced: dict[str, str] = Field(default_factory=dict)
+    kept: str | None = None
 
     @property
     def pods(self) -> int:
@@ -138,6 +152,7 @@ class Site(_Record):
         endpoints: their needs.
         unplanned: endpoints without a plan, each with the reason.
         routes: of the cluster's own.
+        node_pods: the namespace where pods may be made that read their node's files; None where nobody agreed to it.
     """
 
     record: Cluster | None = None
@@ -145,6 +160,12 @@ class Site(_Record):
     endpoints: tuple[Subject, ...] = ()
     unplanned: dict[str, str] = Field(default_factory=dict)
     routes: tuple[RouteNeed, ...] = ()
+    node_pods: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The cluster's name in the catalog, or a word for one that has none."""
+        return self.record.name if self.record else "NAME"
 
     @property
     def all_routes(self) -> tuple[RouteNeed, ...]:

@@ -6,7 +6,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,10 +20,12 @@ from slipway.cluster.objects import MANAGER, Object, Ref
 from slipway.cluster.pods import pod_doom
 from slipway.cluster.verdict import Limits, moment
 from slipway.errors import ClusterError, SlipwayError
+from slipway.weights.sources.credentials import DIRECTORY
 
 TRIAL_LABEL = "slipway.io/check"
 MOUNT = "/volume"
 POD_SECONDS = 180
+_CREDENTIALS = "/credentials"
 _LEFT_BEHIND = timedelta(minutes=15)
 _LABELS = {MANAGED_BY_LABEL: MANAGER, COMPONENT_LABEL: "check"}
 logger = logging.getLogger(__name__)
@@ -37,7 +39,8 @@ def pod_of(
     new_volume: Storage | None = None,
     claim: str | None = None,
     avoid_node: str | None = None,
-    secret: str | None = None,
+    credentials: Mapping[str, Mapping[str, str]] | None = None,
+    host: bool = False,
 ) -> Object:
     """Return a pod of the endpoint's namespace, on nodes where the endpoint's pods may run, that carries out orders.
 
@@ -49,7 +52,9 @@ def pod_of(
             be one to delete weights, is not needed for cleaning up.
         claim: a claim that is there, of another such pod.
         avoid_node: a node to stay away from if another will do.
-        secret: a Secret whose keys become the environment.
+        credentials: Secrets by name whose keys become files, as for downloads; where a key has to have another name
+            as a file, key → file.
+        host: let it read the file system of its node; only a namespace of level privileged takes such a pod.
     """
     volumes: list[Object] = [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
     if new_volume is not None:
@@ -84,10 +89,15 @@ def pod_of(
         },
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - in the pod
     }
-    if len(volumes) > 1:
+    if any(one["name"] == "volume" for one in volumes):
         container["volumeMounts"].append({"name": "volume", "mountPath": MOUNT})
-    if secret:
-        container["envFrom"] = [{"secretRef": {"name": secret}}]
+    if credentials:
+        container["env"].append({"name": DIRECTORY, "value": _CREDENTIALS})
+        container["volumeMounts"].append(_read_only("credentials", _CREDENTIALS))
+        volumes.append({"name": "credentials", "projected": {"sources": _projected(credentials)}})
+    if host:
+        container["volumeMounts"].append(_read_only("host", pod_script.HOST))
+        volumes.append({"name": "host", "hostPath": {"path": "/", "type": "Directory"}})
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -117,6 +127,24 @@ def pod_of(
             "containers": [container],
         },
     }
+
+
+def _read_only(name: str, path: str) -> Object:
+    return {"name": name, "mountPath": path, "readOnly": True}
+
+
+def _projected(credentials: Mapping[str, Mapping[str, str]]) -> list[Object]:
+    """Secrets as files; one that is not there is left out, and what needs it says so."""
+    return [
+        {
+            "secret": {
+                "name": name,
+                "optional": True,
+                **({"items": [{"key": key, "path": path} for key, path in files.items()]} if files else {}),
+            }
+        }
+        for name, files in credentials.items()
+    ]
 
 
 def _affinity(subject: Subject, avoid_node: str | None) -> Object:

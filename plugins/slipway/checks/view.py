@@ -6,6 +6,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any, TypeVar, cast
 
+from slipway.cluster.access import who_am_i
 from slipway.cluster.client import Cluster
 from slipway.cluster.faults import UnknownKindError
 from slipway.cluster.objects import Object, Ref
@@ -62,6 +63,10 @@ class View:
             (api_version, kind, namespace, name),
             lambda: self.cluster.get(api_version=api_version, kind=kind, name=name, namespace=namespace),
         )
+
+    def user(self) -> str | None:
+        """Return the name of the connection's user; None where the server does not tell."""
+        return self.once("user", lambda: who_am_i(self.cluster))
 
     def has(self, api_version: str, kind: str) -> bool:
         """Return whether the cluster has a kind of objects; every authenticated user may ask."""

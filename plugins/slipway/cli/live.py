@@ -34,7 +34,7 @@ def check(options: argparse.Namespace) -> int:
     catalog = read_catalog(include)
     subject: Site | Subject
     if _is_cluster(catalog, options):
-        subject = site_of(catalog, options.endpoint, include=include)
+        subject = site_of(catalog, options.endpoint, include=include, node_pods=options.node_pods)
         context = catalog.clusters[options.endpoint].context
     else:
         plan = plan_of(options)
@@ -53,10 +53,12 @@ def _is_cluster(catalog: Catalog, options: argparse.Namespace) -> bool:
     """Whether the name that was given is a cluster's.
 
     Raises:
-        UsageError: an endpoint has the same name, or overrides are given for a cluster.
+        UsageError: an endpoint has the same name, or an option is given that is not for such a name.
     """
     name = options.endpoint
     if name not in catalog.clusters:
+        if options.node_pods:
+            raise UsageError("--node-pods is for a whole cluster", about=name, remedy="Name a cluster")
         return False
     if name in catalog.endpoints:
         raise UsageError("a cluster and an endpoint have this name", about=name, remedy="Rename one of them")
@@ -81,11 +83,16 @@ def diff(options: argparse.Namespace) -> int:
 
 def _diff(options: argparse.Namespace) -> int:
     from slipway.cluster.apply import inventory_of
+    from slipway.cluster.controllers import look
     from slipway.cluster.diff import differences, prunable
+    from slipway.manifests.colours import in_colour
 
     plan = plan_of(options)
-    objects = render(plan, include=include_of(options)).objects()
     cluster = cluster_of(plan, options)
+    serving = look(cluster, namespace=plan.namespace, endpoint=plan.object_name).serving(None)
+    # Held against what serves, in whichever colour that is: a second workload in between is not the difference.
+    colour = serving.colour if serving else "blue"
+    objects = in_colour(render(plan, include=include_of(options)), plan, colour).objects()
     status = SAME
     for one in differences(cluster, objects):
         if one.refusal:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from slipway.cluster.client import Cluster
 from slipway.cluster.transport import Request
+from slipway.errors import ClusterError
 
 _THREADS = 8
 
@@ -43,6 +44,22 @@ def can_i(cluster: Cluster, wanted: Iterable[Access]) -> dict[Access, bool]:
     with ThreadPoolExecutor(max_workers=_THREADS) as threads:
         allowed = list(threads.map(lambda access: _ask(cluster, access), asked))
     return dict(zip(asked, allowed, strict=True))
+
+
+def who_am_i(cluster: Cluster) -> str | None:
+    """Return the user's name as the API server knows it; None where it does not tell (older than 1.28, no right)."""
+    try:
+        answer = cluster.send(
+            Request(
+                method="POST",
+                path="/apis/authentication.k8s.io/v1/selfsubjectreviews",
+                what="ask for the user's own name",
+                body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
+            )
+        )
+    except ClusterError:
+        return None
+    return answer.json().get("status", {}).get("userInfo", {}).get("username") or None
 
 
 def _ask(cluster: Cluster, access: Access) -> bool:

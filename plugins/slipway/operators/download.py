@@ -20,15 +20,13 @@ from slipway.operators.pods import StepPod, StepPodOperator
 from slipway.operators.resolve import refuse_unknown_conf, refuse_without_fernet_key
 from slipway.operators.steps import Work, one_line_failures
 from slipway.pods import parse_result
+from slipway.weights.sources.credentials import SOURCES_SECRET
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from slipway.cluster.client import Cluster
     from slipway.weights.orders import FetchResult
-
-SOURCES_SECRET = "slipway-sources"  # noqa: S105 - the name of a Secret
-"""A Secret in the namespace, if it is there: MODELSCOPE_API_TOKEN, MODELSCOPE_ENDPOINT, SLIPWAY_HTTPS_TOKEN, ca.crt."""
 
 MODELS = AssetAlias("slipway-models")
 """Each model that is ready in a volume is an asset of this alias: ``slipway://<cluster>/<namespace>/<model>``."""

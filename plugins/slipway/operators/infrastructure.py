@@ -69,13 +69,14 @@ class CheckClusterOperator(BaseOperator):
     Args:
         cluster: its name in the catalog.
         active: whether to try things out with pods.
+        node_pods: a namespace where pods may look at their node's files; "" for none.
     """
 
-    template_fields: Sequence[str] = ("cluster", "active")
+    template_fields: Sequence[str] = ("cluster", "active", "node_pods")
 
-    def __init__(self, *, cluster: str, active: Any = False, **kwargs: Any) -> None:
+    def __init__(self, *, cluster: str, active: Any = False, node_pods: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.cluster, self.active = cluster, active
+        self.cluster, self.active, self.node_pods = cluster, active, node_pods
 
     def execute(self, context: Context) -> None:
         """Run the checks, print, store and count what they found."""
@@ -85,7 +86,9 @@ class CheckClusterOperator(BaseOperator):
         from slipway.releases.infrastructure import Infrastructure
 
         with one_line_failures(context):
-            site = site_of(read_catalog(), self.cluster, include=include_directory())
+            site = site_of(
+                read_catalog(), self.cluster, include=include_directory(), node_pods=self.node_pods or None
+            )
             assert site.record is not None  # site_of always has one
             active = self.active is True or str(self.active) == "True"
             findings = run_checks(cluster_of(site.record.connection), site, active=active)
@@ -131,15 +134,24 @@ def check_infrastructure_dag(*, dag_id: str, doc_md: str, schedule: str) -> DAG:
                 description_md="Also make pods that write to a volume, resolve names, reach registry and sources. "
                 "They are deleted again.",
             ),
+            "node_pods": Param(
+                "",
+                type="string",
+                pattern="^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$",
+                title="Namespace for pods that read nodes' files",
+                description_md="Of Pod Security level privileged; they tell glibc and the default container runtime. "
+                "Empty: not checked.",
+            ),
         },
         default_args={"retries": 1, "retry_delay": timedelta(seconds=30), "owner": "slipway"},
-        tags=["slipway"],
+        tags=["slipway", "cluster"],
     )
     with dag:
         choose = ChooseClustersOperator(task_id="choose", clusters="{{ params.clusters | tojson }}")
         CheckClusterOperator.partial(
             task_id="check",
             active="{{ params.active }}",
+            node_pods="{{ params.node_pods }}",
             execution_timeout=timedelta(minutes=20),
             map_index_template="{{ task.cluster }}",
         ).expand(cluster=choose.output)

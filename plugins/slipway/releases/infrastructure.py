@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from slipway.releases.database import Database, database_url
 from slipway.releases.records import FindingLike
@@ -77,6 +77,13 @@ class Infrastructure:
             session.add(row)
             session.flush()
             return _record_of(row)
+
+    def latest(self) -> Sequence[InspectionRecord]:
+        """Return the latest look at each cluster, by the clusters' names."""
+        newest = select(func.max(InspectionRow.id)).group_by(InspectionRow.cluster)
+        wanted = select(InspectionRow).where(InspectionRow.id.in_(newest)).order_by(InspectionRow.cluster)
+        with self.database.reading() as session:
+            return [_record_of(row) for row in session.scalars(wanted)]
 
     def list(self, *, cluster: str | None = None, limit: int = 50) -> Sequence[InspectionRecord]:
         """Return the latest looks, the newest first, at one cluster or at all."""

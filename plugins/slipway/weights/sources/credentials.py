@@ -12,6 +12,9 @@ from pathlib import Path
 DIRECTORY = "SLIPWAY_CREDENTIALS"
 """Names the directory where Secrets are mounted: one file for each key."""
 
+SOURCES_SECRET = "slipway-sources"  # noqa: S105 - the name of a Secret
+"""A Secret in the namespace, if it is there: MODELSCOPE_API_TOKEN, MODELSCOPE_ENDPOINT, SLIPWAY_HTTPS_TOKEN, ca.crt."""
+
 CA_BUNDLE = "ca.crt"
 """The key with the certificates that a private server's certificate is checked against."""
 
@@ -24,6 +27,11 @@ def credential(name: str) -> str | None:
     except OSError:
         found = ""
     return found or os.environ.get(name) or None
+
+
+def renewable(*names: str) -> bool:
+    """Whether a secret is in a mounted Secret's file: it may be another one in a minute, an environment never."""
+    return any((path := _path(name)) is not None and path.is_file() for name in names)
 
 
 def ca_bundle() -> str | None:

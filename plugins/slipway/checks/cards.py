@@ -1,36 +1,23 @@
-"""Checks of cards: how many are free on which node, their driver, their labels, and whether they are real.
-
-Labels of NVIDIA's cards are those of its GPU feature discovery
-(https://github.com/NVIDIA/k8s-device-plugin/tree/main/docs/gpu-feature-discovery); the older ones of each pair are
-deprecated there and still found.
-"""
+"""Checks of cards: how many are free on which node, what nodes are labelled with, and whether the cards are real."""
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Callable
 from fractions import Fraction
 
 from slipway.catalog.quantities import quantity, readable
 from slipway.catalog.records import Accelerator
 from slipway.checks.capacity import pod_requests
 from slipway.checks.findings import Finding, Report, Severity
-from slipway.checks.nodes import MOST_NODES_TOLD, why_not
+from slipway.checks.nodes import MOST_NODES_TOLD, let_in, why_not
 from slipway.checks.subject import Site, Subject
 from slipway.checks.view import View
 from slipway.cluster.objects import Object, labels_of
 
-OLDEST_DRIVER = 440
-"""What HAMi's table asks for; older ones know no CUDA 10.2."""
-
 SIMULATED_LABELS = ("run.ai/simulated-gpu-node-pool", "run.ai/fake.gpu")
 """What fake-gpu-operator is told by, and what it puts on the nodes whose cards it pretends."""
 
-_DRIVER = ("nvidia.com/cuda.driver-version.major", "nvidia.com/cuda.driver.major")
-_CUDA = ("nvidia.com/cuda.runtime-version.major", "nvidia.com/cuda.runtime.major")
 _MIG = "nvidia.com/mig.strategy"
-_IMAGE_CUDA = re.compile(r"(?:cuda|cu)[-_.]?(\d{2})(?:[.\d]|$|[-_])")
 
 
 def check_cards(view: View, site: Site) -> list[Finding]:
@@ -48,7 +35,7 @@ def check_cards(view: View, site: Site) -> list[Finding]:
         if device.offered_by == "acs":
             report.add("not checked", about, "the cloud makes such pods without nodes that could be counted")
             continue
-        nodes = [node for node in view.nodes() if _offered(node, device.resource)]
+        nodes = [node for node in view.nodes() if offered(node, device.resource)]
         if not nodes:
             report.add(severity, about, f"no node offers it{_who(wanted)}", _how_to_offer(device))
             continue
@@ -66,14 +53,15 @@ def _told_nodes(
     wanted: list[str],
 ) -> None:
     resource, subject = device.resource or "", _any_pod(device)
-    free_in_all, told, excluded = Fraction(0), [], []
+    free_in_all, told, excluded, closed = Fraction(0), [], [], list[Object]()
     for node in nodes:
         name = node["metadata"]["name"]
-        total = _offered(node, resource)
+        total = offered(node, resource)
         free = total - used.get((name, resource), Fraction(0))
         why = why_not(node, subject)
         if why:
             excluded.append(f"{name}: {why}")
+            closed.append(node)
             continue
         free_in_all += free
         told.append(f"{name}: {readable(resource, free)} of {readable(resource, total)} free")
@@ -81,7 +69,10 @@ def _told_nodes(
     if len(nodes) > MOST_NODES_TOLD:
         shown += f"; and {len(nodes) - MOST_NODES_TOLD} more nodes"
     if not told:
-        remedy = "Label or open a node, or add the toleration to the accelerator: kubectl describe nodes"
+        command = let_in(closed, subject)
+        remedy = "Add the toleration to the accelerator's record, or open nodes" + (
+            f": {command}" if command else ""
+        )
         report.add("warning", about, f"no pod may go where it is{_who(wanted)}. {shown}", remedy)
     elif free_in_all <= 0:
         remedy = "Free cards or add nodes: kubectl describe nodes"
@@ -93,7 +84,7 @@ def _told_nodes(
 def _is_there(view: View, device: Accelerator) -> bool:
     if device.resource is None or device.offered_by == "acs":
         return True
-    return any(_offered(node, device.resource) for node in view.nodes())
+    return any(offered(node, device.resource) for node in view.nodes())
 
 
 def _who(endpoints: list[str]) -> str:
@@ -123,7 +114,7 @@ def _how_to_offer(device: Accelerator) -> str:
     return "Install the vendor's driver and device plugin on the nodes that have cards, or correct the cluster's record"
 
 
-def _offered(node: Object, resource: str | None) -> Fraction:
+def offered(node: Object, resource: str | None) -> Fraction:
     """How much of a resource a node has for pods."""
     found = (node.get("status", {}).get("allocatable") or {}).get(resource)
     return quantity(found) if found else Fraction(0)
@@ -139,59 +130,6 @@ def _used(view: View) -> dict[tuple[str, str], Fraction]:
     return used
 
 
-def check_drivers(view: View, site: Site) -> list[Finding]:
-    """NVIDIA's driver is new enough, and its CUDA not older than that of the endpoints' images."""
-    report = Report("drivers")
-    resources = {one.resource for one in site.devices if one.kind == "nvidia" and one.offered_by != "acs"}
-    nodes = [
-        node
-        for node in view.nodes()
-        if not is_simulated(node) and any(_offered(node, resource) for resource in resources)
-    ]
-    for node in nodes:
-        _driver(report, node)
-    for subject in site.endpoints:
-        if resources & set(subject.requests):
-            _cuda(report, subject, nodes)
-    return _many_as_one(report, "ok", lambda count: f"{count} nodes")
-
-
-def _driver(report: Report, node: Object) -> None:
-    name, found = node["metadata"]["name"], _label(node, _DRIVER)
-    about = f"Node {name}"
-    if found is None or not found.isdigit():
-        remedy = "Install NVIDIA's GPU feature discovery, or look on the node: nvidia-smi"
-        report.add("not checked", about, f"no label {_DRIVER[0]} says which driver it has", remedy)
-    elif int(found) < OLDEST_DRIVER:
-        reason = f"driver {found} is older than {OLDEST_DRIVER}"
-        report.add("blocking", about, reason, "Install a newer driver on the node")
-    else:
-        report.add("ok", about, f"driver {found}, CUDA {_label(node, _CUDA) or 'not named'}")
-
-
-def _cuda(report: Report, subject: Subject, nodes: list[Object]) -> None:
-    able = [node for node in nodes if not why_not(node, subject, state=False)]
-    for image in subject.images:
-        if image == subject.tools_image:
-            continue
-        wanted = _IMAGE_CUDA.search(image.rpartition("/")[2])
-        about = f"{image} of endpoint {subject.endpoint}"
-        if wanted is None:
-            told = "neither its name nor anything else says which CUDA it has; an older driver refuses a newer one"
-            report.add("not checked", about, told)
-            continue
-        for node in able:
-            have = _label(node, _CUDA)
-            name = node["metadata"]["name"]
-            if have is None or not have.isdigit():
-                report.add("not checked", about, f"no label {_CUDA[0]} says which CUDA {name}'s driver knows")
-            elif int(have) < int(wanted[1]):
-                reason = f"it has CUDA {wanted[1]}, the driver of {name} knows CUDA {have} at most (error 803 or 804)"
-                report.add(
-                    "blocking", about, reason, f"Install a newer driver on {name}, or name an older image"
-                )
-
-
 def check_labels(view: View, site: Site) -> list[Finding]:
     """Labels that the cluster's record asks of nodes are on one, and MIG's strategy is one that works."""
     report = Report("labels")
@@ -203,7 +141,11 @@ def check_labels(view: View, site: Site) -> list[Finding]:
         if having:
             report.add("ok", about, f"on {len(having)} of {len(view.nodes())} nodes")
             continue
-        remedy = f"kubectl label node NODE --overwrite {key}={value}"
+        meant = others or [
+            node for node in view.nodes() if any(offered(node, one.resource) for one in site.devices)
+        ]
+        names = " ".join(node["metadata"]["name"] for node in meant[:MOST_NODES_TOLD]) or "NODE"
+        remedy = f"Label the nodes that are meant: kubectl label node {names} --overwrite {key}={value}"
         wrong = others[0]["metadata"]["name"] if others else ""
         told = f"on no node; {wrong} has {key}={labels_of(others[0])[key]}" if others else "on no node"
         report.add("blocking", about, told, remedy)
@@ -228,14 +170,14 @@ def check_simulated(view: View, site: Site) -> list[Finding]:
         if device.resource is None:
             continue
         pod = _any_pod(device)
-        pretending = [node for node in nodes if _offered(node, device.resource)]
+        pretending = [node for node in nodes if offered(node, device.resource)]
         fitting = [node for node in pretending if not why_not(node, pod, state=False)]
         about = f"accelerator {device.name}"
         if device.offered_by == "simulated":
             real = [
                 node
                 for node in view.nodes()
-                if not is_simulated(node) and _offered(node, device.resource) and not why_not(node, pod)
+                if not is_simulated(node) and offered(node, device.resource) and not why_not(node, pod)
             ]
             if real:
                 told = f"called simulated, but {real[0]['metadata']['name']} does not carry {SIMULATED_LABELS[1]}"
@@ -259,21 +201,3 @@ def check_simulated(view: View, site: Site) -> list[Finding]:
 def is_simulated(node: Object) -> bool:
     """Return whether fake-gpu-operator pretends a node's cards."""
     return any(labels_of(node).get(label) not in (None, "false") for label in SIMULATED_LABELS)
-
-
-def _label(node: Object, keys: tuple[str, ...]) -> str | None:
-    return next((labels_of(node)[key] for key in keys if key in labels_of(node)), None)
-
-
-def _many_as_one(report: Report, severity: str, about: Callable[[int], str]) -> list[Finding]:
-    """Many findings of one severity with one reason are one line: a cluster has hundreds of equal nodes."""
-    by_reason: dict[str, list[Finding]] = defaultdict(list)
-    for one in report.findings:
-        if one.severity == severity:
-            by_reason[one.reason].append(one)
-    folded = [
-        same[0] if len(same) <= MOST_NODES_TOLD else same[0].model_copy(update={"about": about(len(same))})
-        for same in by_reason.values()
-    ]
-    few = [one for same in by_reason.values() if len(same) <= MOST_NODES_TOLD for one in same[1:]]
-    return [one for one in report.findings if one.severity != severity] + folded + few
