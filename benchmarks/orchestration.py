@@ -144,13 +144,13 @@ def complete(url: str, *, name: str, api_key: str) -> None:
 
 
 def remove_workload(plan: Plan, *, kubeconfig: Path) -> None:
-    """Delete the endpoint's StatefulSet and wait until its pods are gone, so that the next start is a cold one."""
+    """Delete the endpoint's workload and wait until its pods are gone, so that the next start is a cold one."""
     from slipway.cluster.client import Cluster
-    from slipway.cluster.objects import Ref
+    from slipway.cluster.controllers import look, retire
 
     cluster = Cluster.from_kubeconfig(kubeconfig, context=plan.context)
-    workload = Ref(apiVersion="apps/v1", kind="StatefulSet", namespace=plan.namespace, name=plan.object_name)
-    cluster.delete(workload)
+    standing = look(cluster, namespace=plan.namespace, endpoint=plan.object_name)
+    retire(cluster, standing.workloads, keep=())
     labels = {"slipway.io/endpoint": plan.object_name, "app.kubernetes.io/component": "server"}
     deadline = time.monotonic() + 180
     while cluster.list(api_version="v1", kind="Pod", namespace=plan.namespace, labels=labels):

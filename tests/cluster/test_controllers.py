@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slipway.cluster.client import Cluster
-from slipway.cluster.controllers import KINDS, find_controller, retire_others
+from slipway.cluster.controllers import KINDS, look, retire
 
 
 def controller(kind: str, namespace: str, *, endpoint: str, name: str) -> dict[str, Any]:
@@ -39,12 +39,12 @@ def test_only_the_kind_that_the_release_wants_stays(cluster: Cluster, namespace:
         cluster.create(controller(kind, namespace, endpoint="mine", name=name(kind, "mine")))
         cluster.create(controller(kind, namespace, endpoint="other", name=name(kind, "other")))
 
-    deleted = retire_others(cluster, namespace=namespace, endpoint="mine", keep=keep)
+    there = look(cluster, namespace=namespace, endpoint="mine").workloads
+    kept = {one.ref for one in there if one.ref.kind == keep}
+
+    deleted = retire(cluster, there, keep=kept)
 
     assert {ref.kind: ref.name for ref in deleted} == {k: name(k, "mine") for k in KINDS if k != keep}
-    live = {k: find_controller(cluster, kind=k, namespace=namespace, name=name(k, "mine")) for k in KINDS}
-    # What has finalizers, as a LeaderWorkerSet may, is on its way out.
-    there = {kind for kind, one in live.items() if one and not one["metadata"].get("deletionTimestamp")}
-    assert there == {keep}
-    for kind in KINDS:
-        assert find_controller(cluster, kind=kind, namespace=namespace, name=name(kind, "other"))
+    assert {one.ref for one in look(cluster, namespace=namespace, endpoint="mine").workloads} == kept
+    others = look(cluster, namespace=namespace, endpoint="other").workloads
+    assert {one.ref.kind for one in others} == set(KINDS)

@@ -83,7 +83,12 @@ def test_a_redeploy_that_cannot_start_says_why_and_the_last_good_release_serves_
     good = history.last_good(ENDPOINT)
     assert good is not None
 
-    outcome = run("redeploy_endpoint", endpoint=ENDPOINT, overrides={"args": ["--no-such-flag"]})
+    outcome = run(
+        "redeploy_endpoint",
+        endpoint=ENDPOINT,
+        strategy="recreate",
+        overrides={"args": ["--no-such-flag"]},
+    )
 
     assert outcome.state == "failed"
     assert any(line.startswith("wait: ") and "--no-such-flag" in line for line in outcome.failures)

@@ -11,7 +11,7 @@ import pytest
 
 from slipway.airflow_rest import Outcome
 from slipway.cluster.client import Cluster
-from slipway.cluster.controllers import retire_others
+from slipway.cluster.controllers import look, retire
 from slipway.cluster.objects import Object, ref_of
 from slipway.cluster.watch import wait_for_workload_sync
 from slipway.releases.store import History
@@ -27,7 +27,7 @@ LABELS = {"slipway.io/endpoint": PAIR}
 def pair(run: Run, cluster: Cluster, tiny_overrides: dict[str, Any]) -> Iterator[Outcome]:
     """The group, deployed once; afterwards nothing of it runs."""
     yield run("deploy_endpoint", endpoint=PAIR, reason="tests", overrides=tiny_overrides)
-    retire_others(cluster, namespace=NAMESPACE, endpoint=PAIR, keep="StatefulSet")
+    retire(cluster, look(cluster, namespace=NAMESPACE, endpoint=PAIR).workloads, keep=())
     for service in cluster.list(api_version="v1", kind="Service", namespace=NAMESPACE, labels=LABELS):
         cluster.delete(ref_of(service))
 

@@ -95,7 +95,7 @@ def test_a_run_that_ends_in_the_middle_leaves_the_last_good_release_serving(
     history: History,
     cluster: Cluster,
 ) -> None:
-    conf = {"endpoint": ENDPOINT, "overrides": {"args": ["--max-num-seqs=5"]}}
+    conf = {"endpoint": ENDPOINT, "strategy": "recreate", "overrides": {"args": ["--max-num-seqs=5"]}}
     run_id = airflow.trigger("redeploy_endpoint", conf)
     path = f"/api/v2/dags/redeploy_endpoint/dagRuns/{run_id}"
     wait_for_step(airflow, run_id, "apply")

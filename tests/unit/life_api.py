@@ -30,6 +30,10 @@ PROBED = {
     "served_names": [ENDPOINT],
 }
 Objects = dict[str, Any]
+DISCOVERED = {
+    "/apis/autoscaling/v2": ("horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    "/apis/gateway.networking.k8s.io/v1": ("httproutes", "HTTPRoute"),
+}
 
 
 class Api:
@@ -44,6 +48,13 @@ class Api:
         self.sight: Objects = {"state": "serving", "seconds": 0.25, "ttft_seconds": 0.125}
         self.configuration = SimpleNamespace(host="https://cluster.test", verify_ssl=True)
         self.version = 0
+        self.room_for(pods=4)
+
+    def room_for(self, *, pods: int) -> None:
+        """Make the only node as large as so many pods of the tiny endpoint."""
+        allocatable = {"cpu": f"{250 * pods}m", "memory": f"{3 * pods}Gi", "pods": "110"}
+        status = {"allocatable": allocatable, "conditions": [{"type": "Ready", "status": "True"}]}
+        self.node: Objects = {"metadata": {"name": "one"}, "spec": {}, "status": status}
 
     def cluster(self) -> Cluster:
         return Cluster(api_client=self, patience=0)
@@ -74,11 +85,18 @@ class Api:
             return 200, self.objects[path]
         if path.endswith("/log"):
             return 200, "\n".join(self._sights(self.objects[path.removesuffix("/log")]))
-        if path == "/apis/autoscaling/v2":
-            name = {"name": "horizontalpodautoscalers", "kind": "HorizontalPodAutoscaler", "namespaced": True}
-            return 200, {"resources": [name]}
+        if path in DISCOVERED:
+            plural, kind = DISCOVERED[path]
+            return 200, {"resources": [{"name": plural, "kind": kind, "namespaced": True}]}
         if path.startswith("/apis/") and path.count("/") == 3 and "namespaces" not in path:
             return 404, _status("NotFound", path)
+        if path == "/api/v1/nodes":
+            return 200, {"items": [self.node], "metadata": {}}
+        if path == "/api/v1/pods":
+            return 200, {
+                "items": [obj for key, obj in self.objects.items() if "/pods/" in key],
+                "metadata": {},
+            }
         if len(path.split("/namespaces/")[-1].split("/")) == 2:
             wanted = [part.partition("=") for part in query.get("labelSelector", "").split(",") if part]
             found = [
@@ -257,6 +275,6 @@ def make_life(monkeypatch: Any, directory: Any) -> Life:
     monkeypatch.setenv("SLIPWAY_ARTIFACTS", str(directory / "artifacts"))
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "a key")
     life = Life(api=Api(), history=History.open())
-    for module in ("steps", "watching"):
+    for module in ("steps", "watching", "rollout"):
         monkeypatch.setattr(f"slipway.operators.{module}.cluster_of", lambda connection: life.api.cluster())
     return life

@@ -11,10 +11,10 @@ from slipway.catalog.names import object_name
 from slipway.catalog.records import Endpoint
 
 # What the names of an endpoint's Services and workload end in, besides nothing.
-SUFFIXES = ("-pods", "-nodes", "-public", "-private", "-group")
+SUFFIXES = ("-pods", "-nodes", "-public", "-private", "-group", "-green")
 # The Service of a release ends in its label; a LeaderWorkerSet makes a StatefulSet for each of its groups.
 RELEASE_SERVICE = re.compile(r"(.+)-r-[0-9a-f]{8}")
-_GROUP = re.compile(r"(.+)-group-[0-9]+")
+_GROUP = re.compile(r"(.+)-(?:group|green)-[0-9]+")
 
 
 def collisions(endpoints: Iterable[Endpoint]) -> Iterator[tuple[str, Fault]]:

@@ -7,10 +7,16 @@ import hashlib
 RELEASE_LABEL = "slipway.io/release"
 ENDPOINT_LABEL = "slipway.io/endpoint"
 MODEL_LABEL = "slipway.io/model"
+COLOUR_LABEL = "slipway.io/colour"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 
 LONGEST_OBJECT_NAME = 40
+
+
+def green_name(endpoint_object: str) -> str:
+    """The name of an endpoint's green workload, of whichever kind; blue is named as if there were no other."""
+    return f"{endpoint_object}-green"
 
 
 def object_name(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 
 from slipway.catalog.quantities import quantity, readable
@@ -11,7 +11,7 @@ from slipway.checks.findings import Finding
 from slipway.checks.nodes import MOST_NODES_TOLD, why_not
 from slipway.checks.subject import Subject
 from slipway.checks.view import View
-from slipway.cluster.objects import Object, labels_of
+from slipway.cluster.objects import RELEASE_LABEL, Object, labels_of
 
 Amounts = dict[str, Fraction]
 
@@ -32,7 +32,7 @@ def check_capacity(view: View, subject: Subject) -> list[Finding]:
     """
     if not subject.requests or not subject.pods:
         return []
-    room, told = _room(view, subject, beside=False)
+    room, told = room_for(view, subject)
     about = _about(subject.pods, subject)
     if room >= subject.pods:
         return [Finding(check="capacity", severity="ok", about=about, reason=f"room for {room}. {told}")]
@@ -49,10 +49,10 @@ def check_capacity(view: View, subject: Subject) -> list[Finding]:
 
 def check_surge(view: View, subject: Subject) -> list[Finding]:
     """One more replica fits beside those that serve now; if not, a rollout must end old pods before it starts new."""
-    serving = [pod for pod in view.running_pods() if _makes_room(pod, subject)]
-    if not subject.requests or not serving:
-        return []
-    room, told = _room(view, subject, beside=True)
+    serving = [pod for pod in view.running_pods() if makes_room(pod, subject)]
+    if not subject.requests or not serving or subject.kept:
+        return []  # with pods that are kept, check_capacity has counted beside them
+    room, told = room_for(view, subject.model_copy(update={"replaced": {}}))
     about = f"{_about(subject.pods_per_replica, subject)} more"
     if room >= subject.pods_per_replica:
         reason = f"room beside the {len(serving)} that serve now. {told}"
@@ -69,20 +69,21 @@ def _about(pods: int, subject: Subject) -> str:
     return f"{'1 pod' if pods == 1 else f'{pods} pods'} of {each}"
 
 
-def _room(view: View, subject: Subject, *, beside: bool) -> tuple[int, str]:
+def room_for(view: View, subject: Subject, *, without: Collection[str] = ()) -> tuple[int, str]:
     """Return for how many pods there is room, and what is free on each node.
 
     Args:
         view: the cluster.
-        subject: whose pods.
-        beside: whether the pods that would be replaced are still there.
+        subject: whose pods; those that make room are counted as gone.
+        without: names of nodes that cannot take another one.
     """
     wanted = {resource: quantity(amount) for resource, amount in subject.requests.items()}
-    leaving = subject.model_copy(update={"replaced": {}}) if beside else subject
-    used = _used(view.running_pods(), leaving)
+    used = _used(view.running_pods(), subject)
     room, told = 0, []
     for node in view.nodes():
         name, excluded = node["metadata"]["name"], why_not(node, subject)
+        if not excluded and name in without:
+            excluded = "has one of them, and two cannot share its ports"
         if excluded:
             told.append(f"{name}: {excluded}")
             continue
@@ -104,7 +105,7 @@ def _used(pods: Iterable[Object], subject: Subject) -> dict[str, Amounts]:
         if (
             not node
             or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-            or _makes_room(pod, subject)
+            or makes_room(pod, subject)
         ):
             continue
         used[node]["pods"] += 1
@@ -113,10 +114,13 @@ def _used(pods: Iterable[Object], subject: Subject) -> dict[str, Amounts]:
     return used
 
 
-def _makes_room(pod: Object, subject: Subject) -> bool:
+def makes_room(pod: Object, subject: Subject) -> bool:
+    """Return whether a pod goes before the new ones come."""
     if not subject.replaced or pod["metadata"].get("namespace") != subject.namespace:
         return False
     labels = labels_of(pod)
+    if subject.kept and labels.get(RELEASE_LABEL) == subject.kept:
+        return False
     return all(labels.get(key) == value for key, value in subject.replaced.items())
 
 

@@ -68,8 +68,8 @@ def _cluster(catalog: Catalog, name: str) -> Cluster:
 def subject_of(plan: Plan, rendered: Rendered) -> Subject:
     """Say what a deployment of this plan needs from its cluster.
 
-    The serving pods that are there now make room first: a release is replaced in place. A claim that a data set
-    operator makes, or that comes with its volume, is not looked for in advance.
+    The serving pods that are there now make room first, unless the new ones come up beside them. A claim that a data
+    set operator makes, or that comes with its volume, is not looked for in advance.
     """
     objects = rendered.objects()
     return Subject.model_validate(
@@ -113,6 +113,7 @@ def subject_of(plan: Plan, rendered: Rendered) -> Subject:
             ),
             # Workers of a group hold cards as their leader does.
             "replaced": {ENDPOINT_LABEL: plan.object_name},
+            "kept": plan.rollout.serving if plan.rollout.beside else None,
         }
     )
 

@@ -106,6 +106,7 @@ class Subject(_Record):
         datasets: kind, namespace and name of what a data set operator is to make.
         replaced: labels of the serving pods that make room first (strategy recreate), so that what they ask for
             counts as free; empty when they stay until the new ones are ready.
+        kept: the label of the release whose pods stay all the same, since the new ones come up beside them.
     """
 
     endpoint: str = ""
@@ -134,6 +135,7 @@ class Subject(_Record):
     source: SourceNeed | None = None
     datasets: tuple[tuple[str, str, str], ...] = ()
     replaced: dict[str, str] = Field(default_factory=dict)
+    kept: str | None = None
 
     @property
     def pods(self) -> int:

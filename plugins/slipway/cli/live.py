@@ -83,11 +83,16 @@ def diff(options: argparse.Namespace) -> int:
 
 def _diff(options: argparse.Namespace) -> int:
     from slipway.cluster.apply import inventory_of
+    from slipway.cluster.controllers import look
     from slipway.cluster.diff import differences, prunable
+    from slipway.manifests.colours import in_colour
 
     plan = plan_of(options)
-    objects = render(plan, include=include_of(options)).objects()
     cluster = cluster_of(plan, options)
+    serving = look(cluster, namespace=plan.namespace, endpoint=plan.object_name).serving(None)
+    # Held against what serves, in whichever colour that is: a second workload in between is not the difference.
+    colour = serving.colour if serving else "blue"
+    objects = in_colour(render(plan, include=include_of(options)), plan, colour).objects()
     status = SAME
     for one in differences(cluster, objects):
         if one.refusal:

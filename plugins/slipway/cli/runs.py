@@ -1,4 +1,4 @@
-"""Commands around releases: deploy, redeploy, roll back, scale and remove through Airflow; history, and fetch."""
+"""Commands around releases: deploy, redeploy, roll back, scale and remove through Airflow; and history."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from slipway.cli.shared import cluster_of, overrides_of, plan_of
 def deploy(options: argparse.Namespace) -> int:
     """Deploy or redeploy through Airflow's REST API and follow the run to its end."""
     overrides = overrides_of(options).model_dump(mode="json", exclude_defaults=True)
-    return _run(options.dag, options, {"overrides": overrides, "restart": options.restart})
+    asked = {"overrides": overrides, "restart": options.restart, **_strategy(options)}
+    return _run(options.dag, options, asked)
 
 
 def rollback(options: argparse.Namespace) -> int:
     """Go back to a release that was good; or, with --dry-run, only say what is different."""
     if not options.dry_run:
-        return _run("rollback_endpoint", options, {"to": options.to} if options.to else {})
+        to = {"to": options.to} if options.to else {}
+        return _run("rollback_endpoint", options, {**to, **_strategy(options)})
     from slipway.releases.difference import difference
     from slipway.releases.rollback import rollback_target
     from slipway.releases.store import History
@@ -29,6 +31,10 @@ def rollback(options: argparse.Namespace) -> int:
     for line in difference(serving, target) if serving else []:
         print(line)
     return 0
+
+
+def _strategy(options: argparse.Namespace) -> dict[str, str]:
+    return {"strategy": options.strategy} if options.strategy else {}
 
 
 def scale(options: argparse.Namespace) -> int:
@@ -80,24 +86,3 @@ def _rebuild(options: argparse.Namespace) -> None:
     for release, _ in sorted(kept, key=lambda one: one[0].number):
         History.open().restore(release)
     print(f"{len(kept)} releases are in {plan.cluster}/{plan.namespace}", file=sys.stderr)
-
-
-def fetch(options: argparse.Namespace) -> int:
-    """Bring weights from a source into a directory, verified."""
-    from slipway.weights.bring import bring
-    from slipway.weights.orders import FetchOrder
-
-    order: dict[str, Any] = {
-        "source": options.source,
-        "destination": str(options.directory.absolute()),
-        "verify": options.verify,
-    }
-    if options.revision:
-        order["revision"] = options.revision
-    if options.endpoint_url:
-        order["s3"] = {"endpoint_url": options.endpoint_url}
-    result = bring(FetchOrder.model_validate(order))
-    print(
-        f"{result.destination}: {result.files} files, {result.bytes_total} bytes, verified: {result.verified}"
-    )
-    return 0

@@ -7,6 +7,7 @@ workers ``<name>-<group>-<index>``; so the events that say why pods cannot be ma
 
 from __future__ import annotations
 
+from slipway.catalog.names import COLOUR_LABEL
 from slipway.cluster.objects import Object, labels_of
 
 SET_NAME_LABEL = "leaderworkerset.sigs.k8s.io/name"
@@ -49,12 +50,16 @@ def wanted_pods(workload: Object) -> int:
 
 
 def owns(workload: Object, pod: Object) -> bool:
-    """Return whether a pod is the workload's, by its labels."""
+    """Return whether a pod is the workload's, by its labels.
+
+    The selector of a blue workload, which names no colour, also fits the pods of a green one beside it.
+    """
     labels = labels_of(pod)
     if workload["kind"] == "LeaderWorkerSet":
         return bool(labels.get(SET_NAME_LABEL) == workload["metadata"]["name"])
     wanted = workload["spec"].get("selector", {}).get("matchLabels") or {}
-    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+    same_colour = labels.get(COLOUR_LABEL) == wanted.get(COLOUR_LABEL)
+    return bool(wanted) and same_colour and all(labels.get(key) == value for key, value in wanted.items())
 
 
 def pod_makers(workload: Object) -> list[str]:

@@ -18,6 +18,7 @@ from slipway.catalog.names import (
     MANAGED_BY_LABEL,
     MODEL_LABEL,
     RELEASE_LABEL,
+    green_name,
     object_name,
 )
 from slipway.catalog.records import (
@@ -38,6 +39,7 @@ from slipway.catalog.records import (
     Toleration,
     Workload,
 )
+from slipway.manifests.rollout import Colour, Rollout
 
 MODEL_PATH = "/data/serving-model"
 WEIGHTS_MOUNT = "/weights"
@@ -273,12 +275,19 @@ class Plan(Record):
     service_monitor: dict[str, str] | None
     api_key: ApiKey | None
     workload: Workload | None
+    rollout: Rollout = Rollout()
     tools_image: str
     code_digest: str
 
     @property
     def controller_name(self) -> str:
         """The name of the object that keeps the pods. A LeaderWorkerSet makes a Service of its own name."""
+        return self.name_in("blue")
+
+    def name_in(self, colour: Colour) -> str:
+        """The name of the object that keeps the pods of a colour; all kinds may have a green one at a time."""
+        if colour == "green":
+            return green_name(self.object_name)
         return f"{self.object_name}-group" if self.controller == "LeaderWorkerSet" else self.object_name
 
     @property

@@ -18,6 +18,8 @@ def publication_faults(endpoint: Endpoint, *, runtime: Runtime, cluster: Cluster
     exposure, monitoring = endpoint.exposure, cluster.monitoring
     if exposure.route and cluster.gateway is None:
         yield Fault("exposure.route", f"{where} names no gateway")
+    if endpoint.strategy == "canary" and exposure.route is None:
+        yield Fault("strategy", "a canary shares requests out by a route, and exposure.route names none")
     if exposure.ingress and cluster.ingress is None:
         yield Fault("exposure.ingress", f"{where} names no ingress controller")
     for number, service in enumerate(exposure.services):

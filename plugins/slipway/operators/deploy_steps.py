@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from slipway.catalog.names import ENDPOINT_LABEL, RELEASE_LABEL
-from slipway.cluster.controllers import retire_others
 from slipway.cluster.verdict import condition, moment
 from slipway.errors import ClusterError
 from slipway.manifests.plan import Plan
-from slipway.operators.returning import scale_up
-from slipway.operators.steps import Step, Work, one_line_failures
+from slipway.operators.canary import judge, start_watch, watch_timeout, weighted_route
+from slipway.operators.prober import take_result
+from slipway.operators.rollout import apply_release, as_it_stands, standing_of
+from slipway.operators.steps import Step, Work, hold_lock, one_line_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from slipway.cluster.client import Cluster
 
 
 class CheckOperator(Step):
@@ -50,17 +53,9 @@ class ApplyOperator(Step):
 
     def work(self, work: Work, context: Context) -> None:
         """Apply; publication objects are only dry-run here, they move when the release is proven."""
-        from slipway.cluster.apply import apply, dry_run
-
-        cluster, plan = work.fenced(), work.plan
-        dry_run(cluster, work.rendered.objects())
-        self.log.info("the API server accepts all %d objects", len(work.rendered.objects()))
-        place = {"namespace": plan.namespace, "endpoint": plan.object_name}
-        for ref in retire_others(cluster, **place, keep=plan.controller):
-            self.log.info("deleted %s: this release is a %s", ref, plan.controller)
-        for ref in apply(cluster, work.rendered.stages["storage"] + work.rendered.stages["workload"]):
-            self.log.info("applied %s", ref)
-        scale_up(cluster, plan, say=self.log.info)
+        rollout = work.plan.rollout
+        self.log.info("strategy %s: %s", rollout.strategy, rollout.reason)
+        apply_release(work, say=self.log.info)
 
 
 class WorkloadTrigger(BaseTrigger):
@@ -110,14 +105,15 @@ class WorkloadTrigger(BaseTrigger):
         yield TriggerEvent(verdict.model_dump(mode="json"))
 
 
-def workload_trigger(plan: Plan, *, release: str) -> WorkloadTrigger:
+def workload_trigger(cluster: Cluster, plan: Plan, *, release: str) -> WorkloadTrigger:
     """The trigger that waits for a release: its time to start, twice, since a first pod may be evicted."""
+    workload = standing_of(cluster, plan).of(release, kind=plan.controller)
     return WorkloadTrigger(
         connection=plan.connection,
         namespace=plan.namespace,
         endpoint_object=plan.object_name,
         kind=plan.controller,
-        name=plan.controller_name,
+        name=workload.ref.name if workload else plan.controller_name,
         release=release,
         seconds=2.0 * plan.server.startup_seconds,
     )
@@ -128,7 +124,7 @@ class WaitOperator(Step):
 
     def work(self, work: Work, context: Context) -> Any:
         """Defer to the trigger."""
-        trigger = workload_trigger(work.plan, release=work.rendered.release)
+        trigger = workload_trigger(work.cluster(), work.plan, release=work.rendered.release)
         self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=trigger.seconds + 120))
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
@@ -159,15 +155,56 @@ class WaitOperator(Step):
 
 
 class PublishOperator(Step):
-    """Move the published Service to this release, which the probe has proven."""
+    """Move the published Service to this release, which the probe has proven; a canary's requests first in steps."""
 
     def work(self, work: Work, context: Context) -> None:
-        """Apply the publication objects."""
-        from slipway.cluster.apply import apply
-
+        """Apply the publication objects, or begin with the first share of the requests."""
         if not work.history.probes(work.release.id):
             raise ClusterError(
                 "a release that no probe has proven is not published", about=work.release.title
             )
-        for ref in apply(work.fenced(), work.rendered.stages["publication"]):
+        good = work.history.last_good(work.plan.endpoint)
+        standing = standing_of(work.cluster(), work.plan)
+        if (
+            work.plan.rollout.strategy == "canary"
+            and good
+            and standing.published
+            not in (
+                None,
+                work.rendered.release,
+            )
+        ):
+            self._share(work, context, step=0)
+        self._publish(work)
+
+    def watched(self, context: Context, event: dict[str, Any], step: int) -> None:
+        """Go on when a step of a canary has been watched."""
+        from slipway.probes.canary import CanaryResult
+
+        with one_line_failures(context, self.release):
+            work = self.open(context)
+            weight = work.plan.rollout.canary.weights[step]
+            seen = take_result(work.cluster(), work.plan, CanaryResult, name=event["name"])
+            self.log.info("%d %%: %s", weight, judge(seen, work.plan, weight=weight))
+            if step + 1 < len(work.plan.rollout.canary.weights):
+                self._share(work, context, step=step + 1)
+            self._publish(work)
+
+    def _share(self, work: Work, context: Context, *, step: int) -> NoReturn:
+        good = work.history.last_good(work.plan.endpoint)
+        assert good is not None  # the first step looked
+        weight = work.plan.rollout.canary.weights[step]
+        work.fenced().apply(weighted_route(good, work, weight=weight), force=True)
+        self.log.info("%d %% of the requests go to %s", weight, work.release.title)
+        trigger = start_watch(work.cluster(), work, step=step)
+        hold_lock(work, context, seconds=trigger.seconds)
+        self.defer(
+            trigger=trigger, method_name="watched", kwargs={"step": step}, timeout=watch_timeout(trigger)
+        )
+
+    def _publish(self, work: Work) -> None:
+        from slipway.cluster.apply import apply
+
+        placed = as_it_stands(work.cluster(), work.plan, work.rendered)
+        for ref in apply(work.fenced(), placed.stages["publication"]):
             self.log.info("applied %s", ref)

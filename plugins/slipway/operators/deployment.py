@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import Any, get_args
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, chain, task_group
 
 from slipway.catalog.read import Catalog, read_catalog
+from slipway.catalog.records import Strategy
 from slipway.manifests.overrides import Overrides
+from slipway.operators.by_hand import RECORD_RETRIES, RETRIES, job_by_hand
 from slipway.operators.deploy_steps import ApplyOperator, CheckOperator, PublishOperator, WaitOperator
 from slipway.operators.lock import LockOperator
 from slipway.operators.nightly import ChooseOperator, UnlockOperator
@@ -16,15 +18,9 @@ from slipway.operators.pod_steps import DownloadOperator, MeasureOperator, Probe
 from slipway.operators.record import RecordOperator
 from slipway.operators.resolve import ResolveOperator
 
-RETRIES: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=5)}
-RECORD_RETRIES: dict[str, Any] = {"retries": 5, "retry_delay": timedelta(seconds=15)}
-"""Of the step that must not be lost: an API server that is away for a minute costs no return."""
-
 
 def deployment_dag(*, dag_id: str, doc_md: str, again: bool) -> DAG:
     """Build ``deploy_endpoint`` or ``redeploy_endpoint``: the same steps, another way to resolve.
-
-    There is no dagrun_timeout: it would skip the teardown that returns to the last good release.
 
     Args:
         dag_id: the DAG's id.
@@ -32,17 +28,7 @@ def deployment_dag(*, dag_id: str, doc_md: str, again: bool) -> DAG:
         again: start from what the last good release deployed.
     """
     catalog = read_catalog()
-    dag = DAG(
-        dag_id=dag_id,
-        doc_md=doc_md,
-        schedule=None,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=16,
-        params=deployment_params(catalog),
-        default_args={**RETRIES, "owner": "slipway"},
-        tags=["slipway", "release"],
-    )
+    dag = job_by_hand(dag_id=dag_id, doc_md=doc_md, params=deployment_params(catalog))
     with dag:
         resolve = ResolveOperator(
             task_id="resolve",
@@ -51,6 +37,7 @@ def deployment_dag(*, dag_id: str, doc_md: str, again: bool) -> DAG:
             reason="{{ params.reason or '' }}",
             again=again,
             restart="{{ params.restart }}",
+            strategy="{{ params.strategy or '' }}",
         )
         release = resolve.output
         lock = LockOperator(task_id="lock", release=release)
@@ -96,6 +83,7 @@ def deployment_params(catalog: Catalog) -> dict[str, Param]:
             title="Restart",
             description_md="Start the pods anew also where nothing about them changes.",
         ),
+        "strategy": strategy_param(),
         "overrides": Param(
             {},
             type=["null", "object"],
@@ -107,6 +95,18 @@ def deployment_params(catalog: Catalog) -> dict[str, Param]:
             "`image`, `args`, `replicas`, `context_length`, `source`, `revision`.",
         ),
     }
+
+
+def strategy_param() -> Param:
+    """The field in which a run says how its release takes the place of the one that serves."""
+    return Param(
+        None,
+        type=["null", "string"],
+        enum=[None, *get_args(Strategy)],
+        title="Strategy",
+        description_md="How the release takes the place of the one that serves. Empty: as the endpoint's record says, "
+        "else by the room that the cluster has.",
+    )
 
 
 def nightly_benchmark_dag(*, dag_id: str, doc_md: str, schedule: str) -> DAG:

@@ -6,9 +6,10 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from pydantic import BaseModel
 
 from slipway.cluster.faults import ApiError
 from slipway.cluster.objects import Object, Ref
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PROBE_POD_SECONDS = 600
 Through = Literal["release", "published"]
+Result = TypeVar("Result", bound=BaseModel)
 
 
 def probe_step(plan: Plan, *, release: str, through: Through) -> StepPod:
@@ -34,10 +36,16 @@ def probe_step(plan: Plan, *, release: str, through: Through) -> StepPod:
         release: its label.
         through: ``release`` for the Service of this release alone, ``published`` for the one that clients use.
     """
+    order = probe_order(plan, release=release if through == "release" else None)
+    return asking_pod(plan, name=f"probe-{through}", module="slipway.probes", order=order)
+
+
+def asking_pod(plan: Plan, *, name: str, module: str, order: dict[str, Any]) -> StepPod:
+    """A pod that sends requests to the endpoint, with its API key by reference."""
     return StepPod(
-        name=f"probe-{through}",
-        module="slipway.probes",
-        order=json.dumps(probe_order(plan, release=release if through == "release" else None)),
+        name=name,
+        module=module,
+        order=json.dumps(order),
         image=plan.tools_image,
         memory="256Mi",
         api_key=plan.api_key.model_dump() if plan.api_key else None,
@@ -69,11 +77,13 @@ def start_probe(cluster: Cluster, plan: Plan, *, release: str, through: Through,
     start_pod(cluster, plan, step=probe_step(plan, release=release, through=through), name=name)
 
 
-def start_pod(cluster: Cluster, plan: Plan, *, step: StepPod, name: str) -> None:
+def start_pod(
+    cluster: Cluster, plan: Plan, *, step: StepPod, name: str, seconds: int = PROBE_POD_SECONDS
+) -> None:
     """Make the pod of a step without a task; one of that name that is there already is taken for this one."""
     pod = render_one("step-pod.yaml.j2", plan=plan, step=step)
     pod["metadata"]["name"] = name
-    pod["spec"]["activeDeadlineSeconds"] = PROBE_POD_SECONDS
+    pod["spec"]["activeDeadlineSeconds"] = seconds
     try:
         cluster.create(pod)
     except ApiError as error:
@@ -89,6 +99,15 @@ def take_probe(cluster: Cluster, plan: Plan, *, name: str) -> ProbeResult:
     """
     from slipway.probes.orders import ProbeResult
 
+    return take_result(cluster, plan, ProbeResult, name=name)
+
+
+def take_result(cluster: Cluster, plan: Plan, kind: type[Result], *, name: str) -> Result:
+    """Read what a pod that looks at an endpoint left, and delete the pod.
+
+    Raises:
+        SlipwayError: the error that the pod reported, or what the cluster knows of a pod that reported none.
+    """
     pod = cluster.get(api_version="v1", kind="Pod", name=name, namespace=plan.namespace)
     try:
         if pod is None:
@@ -96,7 +115,7 @@ def take_probe(cluster: Cluster, plan: Plan, *, name: str) -> ProbeResult:
         message = termination(pod).get("message")
         if not message:
             raise SlipwayError("the probe's pod failed", about=plan.endpoint, why=why_no_result(pod))
-        return parse_result(message, ProbeResult)
+        return parse_result(message, kind)
     finally:
         if pod is not None:
             delete_probe(cluster, plan, name=name)

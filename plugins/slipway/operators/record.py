@@ -13,8 +13,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from slipway.errors import LockError, ReleaseError, SlipwayError
 from slipway.manifests.render import Rendered
 from slipway.operators.deploy_steps import workload_trigger
+from slipway.operators.draining import GONE_MARGIN_SECONDS, PodsGoneTrigger
 from slipway.operators.prober import PROBE_POD_SECONDS, PodEndTrigger, Through, start_probe, take_probe
 from slipway.operators.returning import begin_return, keep_evidence, tidy_up
+from slipway.operators.rollout import as_it_stands, in_both_colours
 from slipway.operators.steps import FAILURE, Work, hold_lock, lock_holder, plan_of
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class RecordOperator(BaseOperator):
                     self._settle_again(work, context)
                 return
             if any(probe.through == "published" for probe in work.history.probes(work.release.id)):
-                self.lock(work, context, seconds=GOOD_SECONDS)
+                self.lock(work, context, seconds=GOOD_SECONDS + drain_seconds(work))
                 self._good(work)
             else:
                 self.lock(work, context, seconds=return_seconds(work))
@@ -122,25 +124,51 @@ class RecordOperator(BaseOperator):
     def _settle_again(self, work: Work, context: Context) -> None:
         """Finish what an attempt before this one began, if it still has its lock."""
         try:
-            hold_lock(work, context, seconds=GOOD_SECONDS)
+            hold_lock(work, context, seconds=GOOD_SECONDS + drain_seconds(work))
         except LockError:
             return
         self._settle(work, work.release)
 
     def _settle(self, work: Work, release: Release) -> None:
-        """Keep the release in its cluster, and delete what the releases before it left. Safe to repeat."""
+        """Keep the release in its cluster, and delete what the releases before it left. Safe to repeat.
+
+        A workload that stood beside it goes now; the run ends when its pods have drained and are gone.
+        """
         from slipway.cluster.apply import inventory_of, prune
+        from slipway.cluster.controllers import KINDS
         from slipway.releases.inventory import inventory_object
 
-        cluster = work.fenced()
-        cluster.apply(inventory_object(release))
+        cluster, plan = work.fenced(), work.plan
+        own = inventory_of(as_it_stands(cluster, plan, work.rendered).objects())
+        cluster.apply(inventory_object(release, inventory=own))
         old = [
             ref
-            for one in since_last_good(work)
-            for ref in inventory_of(Rendered.from_bytes(one.objects).objects())
+            for one in (*since_last_good(work), release)
+            for ref in in_both_colours(Rendered.from_bytes(one.objects).objects(), endpoint=plan.object_name)
         ]
-        for ref in prune(cluster, old=old, new=inventory_of(work.rendered.objects())):
+        pruned = prune(cluster, old=list(dict.fromkeys(old)), new=own)
+        for ref in pruned:
             self.log.info("pruned %s", ref)
+        if any(ref.kind in KINDS for ref in pruned):
+            self._wait_for_drain(work)
+
+    def _wait_for_drain(self, work: Work) -> NoReturn:
+        plan, seconds = work.plan, drain_seconds(work)
+        self.log.info("the pods of before finish their requests, for %.0f s at most", seconds)
+        trigger = PodsGoneTrigger(
+            connection=plan.connection,
+            namespace=plan.namespace,
+            endpoint_object=plan.object_name,
+            seconds=seconds,
+            but_release=work.rendered.release,
+        )
+        self.defer(trigger=trigger, method_name="drained", timeout=timedelta(seconds=seconds + 120))
+
+    def drained(self, context: Context, event: dict[str, Any]) -> None:
+        """Go on when the pods of before are gone, or do not end: that takes nothing from the release."""
+        with self._ending(context) as work:
+            left = ", ".join(event["left"]) or "none"
+            self.log.info("%s serves; pods of before that are left: %s", work.release.title, left)
 
     def _go_back(self, work: Work) -> None:
         keep_evidence(work, say=self.log.info)
@@ -153,7 +181,7 @@ class RecordOperator(BaseOperator):
             self._failed(work, way.outcome)
             return
         plan = plan_of(way.good)
-        trigger = workload_trigger(plan, release=way.good.label)
+        trigger = workload_trigger(work.cluster(), plan, release=way.good.label)
         kwargs = {"good": way.good.id, "fencing": work.fenced().fencing}
         timeout = timedelta(seconds=trigger.seconds + TRIGGER_MARGIN_SECONDS)
         self.defer(trigger=trigger, method_name="restored", kwargs=kwargs, timeout=timeout)
@@ -228,6 +256,11 @@ def since_last_good(work: Work) -> list[Release]:
     first = former.number if former else 1
     releases = work.history.list(endpoint=work.plan.endpoint, limit=MOST_RELEASES)
     return [release for release in releases if first <= release.number < work.release.number]
+
+
+def drain_seconds(work: Work) -> float:
+    """The longest that the pods of before may take to end."""
+    return float(work.plan.server.drain_seconds + GONE_MARGIN_SECONDS)
 
 
 def return_seconds(work: Work) -> float:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
-from slipway.catalog.names import ENDPOINT_LABEL, RELEASE_LABEL
+from slipway.catalog.names import ENDPOINT_LABEL, RELEASE_LABEL, object_name
 from slipway.errors import SlipwayError, UsageError
 from slipway.manifests.render import Rendered, Stage
 from slipway.operators.changes import BeginChangeOperator, FinishChangeOperator, nothing_there
+from slipway.operators.draining import GONE_MARGIN_SECONDS, PodsGoneTrigger
+from slipway.operators.rollout import in_both_colours
 from slipway.operators.steps import Step, Work, lock_holder
 from slipway.releases.records import ChangeRecord, Release
 
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from slipway.releases.store import History
 
 MOST_RELEASES = 10_000
-GONE_MARGIN_SECONDS = 120
 
 
 class BeginRemoveOperator(BeginChangeOperator):
@@ -125,46 +122,16 @@ class FinishRemoveOperator(FinishChangeOperator):
         work.history.retire(work.plan.endpoint)
 
 
-class PodsGoneTrigger(BaseTrigger):
-    """Wait until no serving pod of an endpoint is left; they may drain for a while."""
-
-    def __init__(self, *, connection: str, namespace: str, endpoint_object: str, seconds: float) -> None:
-        super().__init__()
-        self.connection, self.namespace = connection, namespace
-        self.endpoint_object, self.seconds = endpoint_object, seconds
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """What Airflow stores to start the trigger again after a restart."""
-        keys = ("connection", "namespace", "endpoint_object", "seconds")
-        return f"{type(self).__module__}.{type(self).__name__}", {key: getattr(self, key) for key in keys}
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look each second; an API server that is away for a while is asked again."""
-        from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
-        from kubernetes_asyncio.client import ApiException, CoreV1Api
-
-        deadline, left = time.monotonic() + self.seconds, ["unknown"]
-        selector = f"{ENDPOINT_LABEL}={self.endpoint_object},{RELEASE_LABEL}"
-        async with AsyncKubernetesHook(conn_id=self.connection).get_conn() as client:
-            while left and time.monotonic() < deadline:
-                try:
-                    pods = await CoreV1Api(client).list_namespaced_pod(
-                        self.namespace, label_selector=selector
-                    )
-                    left = [pod.metadata.name for pod in pods.items]
-                except (ApiException, OSError) as error:
-                    self.log.info("asking again: %s", error)
-                await asyncio.sleep(1)
-        yield TriggerEvent({"left": left})
-
-
 def inventory_of_all(releases: Iterable[Release]) -> Inventory:
     """Everything that some release of an endpoint consists of; what clients use last, since a prune goes backwards."""
-    from slipway.cluster.apply import inventory_of
-
-    rendered = [Rendered.from_bytes(release.objects) for release in releases]
+    found = [(object_name(one.endpoint), Rendered.from_bytes(one.objects)) for one in releases]
     stages: tuple[Stage, ...] = ("storage", "workload", "publication")
-    refs = [ref for stage in stages for one in rendered for ref in inventory_of(one.stages[stage])]
+    refs = [
+        ref
+        for stage in stages
+        for endpoint, one in found
+        for ref in in_both_colours(one.stages[stage], endpoint=endpoint)
+    ]
     return list(dict.fromkeys(refs))
 
 

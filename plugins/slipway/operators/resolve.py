@@ -15,6 +15,7 @@ from slipway.manifests.overrides import Overrides, parse_overrides
 from slipway.manifests.plan import Plan
 from slipway.manifests.planning import make_plan
 from slipway.manifests.render import render
+from slipway.operators.rollout import choose_rollout
 from slipway.operators.steps import lock_holder, one_line_failures
 
 if TYPE_CHECKING:
@@ -37,9 +38,11 @@ class ResolveOperator(BaseOperator):
         reason: why, for the history.
         again: deploy what the last good release deployed, changed by ``overrides``; refuses where there is none.
         restart: start the pods anew also where nothing about them changed.
+        strategy: how the release takes the place of the one that serves; "" or None leaves it to the endpoint's
+            record, or to the room that there is.
     """
 
-    template_fields: Sequence[str] = ("endpoint", "overrides", "reason", "restart")
+    template_fields: Sequence[str] = ("endpoint", "overrides", "reason", "restart", "strategy")
 
     def __init__(
         self,
@@ -49,11 +52,12 @@ class ResolveOperator(BaseOperator):
         reason: str = "",
         again: bool = False,
         restart: Any = False,
+        strategy: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.endpoint, self.overrides, self.reason, self.again = endpoint, overrides, reason, again
-        self.restart = restart
+        self.restart, self.strategy = restart, strategy
 
     def execute(self, context: Context) -> dict[str, str | int]:
         """Write the release; returns the reference that the other steps carry."""
@@ -78,6 +82,7 @@ class ResolveOperator(BaseOperator):
         mark = run_id if restarts else restart_mark(last.plan if last else {})
         plan = with_restart_mark(make_plan(read_catalog(), self.endpoint, overrides), mark)
         rendered = render(plan)
+        plan = choose_rollout(plan, rendered, last=last, asked=self.strategy or None)
         self._say(plan, rendered.release, last)
         return history.create_pending(
             endpoint=plan.endpoint,
@@ -119,8 +124,7 @@ class ResolveOperator(BaseOperator):
             self.log.info("nothing about the pods of %s changes: they are not restarted", last.title)
             return
         self.log.info(
-            "%s serves now; its pods are replaced in place, which means an outage until this one is proven",
-            last.title,
+            "%s serves now; strategy %s: %s", last.title, plan.rollout.strategy, plan.rollout.reason
         )
 
 

@@ -7,18 +7,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slipway.catalog.names import RELEASE_LABEL
 from slipway.errors import SlipwayError
-from slipway.manifests.plan import Plan
+from slipway.manifests.colours import in_colour
 from slipway.manifests.render import Rendered
+from slipway.operators.rollout import (
+    as_it_stands,
+    end_old_pods,
+    in_both_colours,
+    scale_up,
+    standing_of,
+)
 from slipway.operators.steps import Work, plan_of
 
 if TYPE_CHECKING:
     from slipway.cluster.client import Cluster
-    from slipway.cluster.objects import Object
+    from slipway.cluster.controllers import Standing
     from slipway.releases.records import Release
 
-Say = Callable[[str], None]
+Say = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -54,75 +60,72 @@ def keep_evidence(work: Work, *, say: Say) -> None:
 
 
 def begin_return(work: Work, *, say: Say) -> Way:
-    """Apply the last good release again, or stop what has none to go back to.
+    """Give the endpoint back to the last good release, or stop what has none to go back to.
 
-    The history is told first, so that a repeated step knows that it was touched.
+    Where its workload still stands as it was, beside the failed one or because nothing was applied yet, it is not
+    touched: only requests that had moved go back to it. Else its objects are applied again, in the place of the failed
+    one's. The history is told first, so that a repeated step knows that something was.
 
     Raises:
         SlipwayError: it could not be applied.
     """
     cluster, good = work.fenced(), work.history.last_good(work.plan.endpoint)
+    standing = standing_of(cluster, work.plan)
     if good is None:
-        return Way(_stop(cluster, work.plan))
-    live = _controller(cluster, plan_of(good))
-    label = _label(live)
-    if label == good.label != work.rendered.release and work.release.returning_to is None:
-        state = "serves" if live and live["spec"]["replicas"] else "is scaled to 0"
+        return Way(_stop(cluster, standing))
+    plan = plan_of(good)
+    stands = standing.of(good.label, kind=plan.controller)
+    beside = stands is not None and good.label != work.rendered.release
+    moved = standing.published != good.label or work.plan.rollout.strategy == "canary"
+    if stands and beside and not moved and work.release.returning_to is None:
+        tidy_up(work, good, say=say)
+        state = "serves" if stands.replicas else "is scaled to 0"
         return Way(f"{good.title} was not touched and {state}")
     work.history.set_returning(work.release.id, good.number)
-    _apply(cluster, good, say=say)
+    _apply(work, good, standing=standing, say=say)
     return Way(f"{good.title} serves again", good=good)
 
 
-def _stop(cluster: Cluster, plan: Plan) -> str:
-    from slipway.cluster.objects import ref_of
-
-    live = _controller(cluster, plan)
-    if live is None or _label(live) is None:
+def _stop(cluster: Cluster, standing: Standing) -> str:
+    ours = [one for one in standing.workloads if one.release is not None]
+    for one in ours:
+        cluster.scale(one.ref, replicas=0)
+    if not ours:
         return "nothing of it runs"
-    cluster.scale(ref_of(live), replicas=0)
     return "there is no good release to return to, the workload is scaled to 0 and kept for a look"
 
 
-def _apply(cluster: Cluster, good: Release, *, say: Say) -> None:
+def _apply(work: Work, good: Release, *, standing: Standing, say: Say) -> None:
     from slipway.cluster.apply import apply
-    from slipway.cluster.controllers import retire_others
+    from slipway.cluster.controllers import retire
 
-    plan, rendered = plan_of(good), Rendered.from_bytes(good.objects)
-    place = {"namespace": plan.namespace, "endpoint": plan.object_name}
-    for ref in retire_others(cluster, **place, keep=plan.controller):
-        say(f"deleted {ref}: {good.title} is a {plan.controller}")
+    cluster, plan = work.fenced(), plan_of(good)
+    stands = standing.of(good.label, kind=plan.controller)
+    failed = standing.of(work.rendered.release)
+    place = stands or failed or standing.serving(None)
+    colour = place.colour if place else "blue"
+    replicas = place.replicas or None if place else None
+    rendered = in_colour(
+        Rendered.from_bytes(good.objects), plan, colour, rollout=work.plan.rollout, replicas=replicas
+    )
+    if stands is None:
+        keep = {ref for ref in (one.ref for one in standing.workloads) if ref.name == plan.name_in(colour)}
+        keep = {ref for ref in keep if ref.kind == plan.controller}
+        for ref in retire(cluster, standing.workloads, keep=keep):
+            say("deleted %s: %s takes its place", ref, good.title)
     for ref in apply(cluster, rendered.stages["workload"] + rendered.stages["publication"], force=True):
-        say(f"applied {ref} of {good.title}")
-    scale_up(cluster, plan, say=say)
-
-
-def scale_up(cluster: Cluster, plan: Plan, *, say: Say) -> None:
-    """Bring back a workload that is scaled to 0, as a failed first release is: applying leaves replicas alone."""
-    from slipway.cluster.objects import ref_of
-
-    live = _controller(cluster, plan)
-    if live and live["spec"]["replicas"] == 0 and plan.replicas > 0:
-        cluster.scale(ref_of(live), replicas=plan.replicas)
-        say(f"scaled from 0 to {plan.replicas}")
+        say("applied %s of %s", ref, good.title)
+    if stands is None and work.plan.rollout.strategy != "rolling":
+        end_old_pods(cluster, plan, release=good.label, say=say)
+    scale_up(cluster, plan, release=good.label, say=say)
 
 
 def tidy_up(work: Work, good: Release, *, say: Say) -> None:
-    """Delete what the failed release had and the good one has not."""
+    """Delete what the failed release had and the good one has not, its workload too where it came up beside."""
     from slipway.cluster.apply import inventory_of, prune
 
-    kept = inventory_of(Rendered.from_bytes(good.objects).objects())
-    for ref in prune(work.fenced(), old=inventory_of(work.rendered.objects()), new=kept):
-        say(f"pruned {ref}")
-
-
-def _controller(cluster: Cluster, plan: Plan) -> Object | None:
-    from slipway.cluster.controllers import find_controller
-
-    return find_controller(cluster, kind=plan.controller, namespace=plan.namespace, name=plan.controller_name)
-
-
-def _label(live: Object | None) -> str | None:
-    from slipway.cluster.objects import labels_of
-
-    return labels_of(live).get(RELEASE_LABEL) if live else None
+    plan, rendered, cluster = plan_of(good), Rendered.from_bytes(good.objects), work.fenced()
+    kept = inventory_of(as_it_stands(cluster, plan, rendered).objects())
+    old = in_both_colours(work.rendered.objects(), endpoint=work.plan.object_name)
+    for ref in prune(cluster, old=old, new=kept):
+        say("pruned %s", ref)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from slipway.manifests.render import Rendered
 from slipway.operators.resolve import actor_of, refuse_unknown_conf, refuse_without_fernet_key
+from slipway.operators.rollout import choose_rollout
 from slipway.operators.steps import lock_holder, one_line_failures, plan_of
 from slipway.releases.records import Release
 
@@ -25,13 +27,16 @@ class RollbackOperator(BaseOperator):
         endpoint: the endpoint's name.
         to: the number of the release to go back to; "" or None for the one before that serves.
         reason: why, for the history.
+        strategy: as a deployment's.
     """
 
-    template_fields: Sequence[str] = ("endpoint", "to", "reason")
+    template_fields: Sequence[str] = ("endpoint", "to", "reason", "strategy")
 
-    def __init__(self, *, endpoint: str, to: Any = None, reason: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, *, endpoint: str, to: Any = None, reason: str = "", strategy: Any = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.endpoint, self.to, self.reason = endpoint, to, reason
+        self.endpoint, self.to, self.reason, self.strategy = endpoint, to, reason, strategy
 
     def execute(self, context: Context) -> dict[str, str | int]:
         """Write the release; returns the reference that the other steps carry."""
@@ -56,6 +61,9 @@ class RollbackOperator(BaseOperator):
         for line in difference(serving, target) if serving else []:
             self.log.info("%s", line)
         plan = plan_of(target).model_copy(update=todays_tools(target))
+        rendered = Rendered.from_bytes(target.objects)
+        plan = choose_rollout(plan, rendered, last=serving, asked=self.strategy or None)
+        self.log.info("strategy %s: %s", plan.rollout.strategy, plan.rollout.reason)
         return history.create_pending(
             endpoint=target.endpoint,
             run_id=run_id,

@@ -45,15 +45,13 @@ class ScaleOperator(Step):
 
     def work(self, work: Work, context: Context) -> None:
         """Scale, unless an autoscaler does."""
-        from slipway.cluster.controllers import find_controller
+        from slipway.cluster.controllers import find_workload
         from slipway.cluster.objects import ref_of
 
         change = work.history.change_by_run(work.plan.endpoint, lock_holder(context))
         assert change is not None  # the step before wrote it
         plan, cluster, wanted = work.plan, work.fenced(), int(change.detail["to"])
-        live = find_controller(
-            cluster, kind=plan.controller, namespace=plan.namespace, name=plan.controller_name
-        )
+        live = find_workload(cluster, **work.workload)
         if live is None:
             raise ClusterError(
                 "there is nothing to scale",
@@ -80,12 +78,10 @@ class FinishScaleOperator(FinishChangeOperator):
 
     def missing(self, work: Work, change: ChangeRecord) -> str | None:
         """What is not as it was asked."""
-        from slipway.cluster.controllers import find_controller
+        from slipway.cluster.controllers import find_workload
 
-        plan, wanted = work.plan, int(change.detail["to"])
-        live = find_controller(
-            work.cluster(), kind=plan.controller, namespace=plan.namespace, name=plan.controller_name
-        )
+        wanted = int(change.detail["to"])
+        live = find_workload(work.cluster(), **work.workload)
         replicas = live["spec"].get("replicas") if live else None
         if replicas != wanted:
             return f"it has {replicas} replicas, not {wanted}"
@@ -119,7 +115,7 @@ def autoscaler_of(cluster: Cluster, plan: Plan, live: Object) -> str | None:
         if error.status != 403:
             raise
         return None
-    wanted = (plan.controller, plan.controller_name)
+    wanted = (plan.controller, live["metadata"]["name"])
     for one in found:
         target = one["spec"]["scaleTargetRef"]
         if (target["kind"], target["name"]) == wanted:

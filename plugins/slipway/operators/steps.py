@@ -74,6 +74,11 @@ class Work:
         """Where the endpoint's lock is."""
         return {"namespace": self.plan.namespace, "endpoint_object": self.plan.object_name}
 
+    @property
+    def workload(self) -> dict[str, str]:
+        """How the release's workload is found."""
+        return workload_of(self.plan, release=self.rendered.release)
+
     def fence(self, *, holder: str, fencing: int) -> FencedCluster:
         """Keep, and return, the cluster in which each write asks for the lock first."""
         from slipway.cluster.fencing import FencedCluster
@@ -90,6 +95,12 @@ class Work:
         if self._fenced is None:
             raise LockError("this step holds no lock and changes nothing", about=self.plan.endpoint)
         return self._fenced
+
+
+def workload_of(plan: Plan, *, release: str) -> dict[str, str]:
+    """How a release's workload is found (``cluster.controllers.find_workload``), whichever name it stands under."""
+    place = {"namespace": plan.namespace, "endpoint": plan.object_name}
+    return {"kind": plan.controller, **place, "release": release}
 
 
 def plan_of(release: Release) -> Plan:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from slipway.cluster.controllers import find_controller
+from slipway.cluster.controllers import find_workload
 from slipway.errors import SlipwayError
 from slipway.manifests.plan import shared_labels
 from slipway.operators.pods import StepPod
@@ -22,7 +22,7 @@ from slipway.operators.prober import (
     why_no_result,
 )
 from slipway.operators.rollback import todays_tools
-from slipway.operators.steps import plan_of
+from slipway.operators.steps import plan_of, workload_of
 from slipway.pods import parse_result
 from slipway.probes.orders import ProbeOrder, Sight, WatchedEndpoint, WatchOrder, WatchResult
 from slipway.probes.watch import sights_in
@@ -154,9 +154,7 @@ def _look_at_workload(cluster: Cluster, seen: Seen) -> None:
     """Fill in what is known without asking: the workload is gone, or scaled to 0."""
     plan = seen.plan
     try:
-        live = find_controller(
-            cluster, kind=plan.controller, namespace=plan.namespace, name=plan.controller_name
-        )
+        live = find_workload(cluster, **workload_of(plan, release=seen.release.label))
     except SlipwayError as error:
         seen.not_made = str(error)
         return

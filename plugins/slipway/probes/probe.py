@@ -51,10 +51,9 @@ def probe(
     Raises:
         ProbeError: with the step, the address, the status, the server's own message and what to do.
     """
-    key = _key_of(order)
     client = Client(
         base_url=order.base_url,
-        api_key=key,
+        api_key=api_key_of(order),
         request_seconds=order.request_seconds,
         deadline=time.monotonic() + order.deadline_seconds,
         sleep=sleep,
@@ -85,7 +84,12 @@ def probe(
     )
 
 
-def _key_of(order: ProbeOrder) -> str | None:
+def api_key_of(order: ProbeOrder) -> str | None:
+    """The endpoint's key, from the environment or from a file.
+
+    Raises:
+        ProbeError: there is none, and the endpoint should ask for one.
+    """
     if order.api_key_file is None:
         key, where = os.environ.get(API_KEY, ""), API_KEY
     else:

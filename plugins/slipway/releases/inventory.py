@@ -44,18 +44,23 @@ def inventory_name(release: Release) -> str:
     return f"slipway-release-{object_name(release.endpoint)}-{release.number}"
 
 
-def inventory_object(release: Release) -> Object:
+def inventory_object(release: Release, *, inventory: Inventory | None = None) -> Object:
     """Make the ConfigMap of a release as it is now. Pure: the same release gives the same object.
+
+    Args:
+        release: the release.
+        inventory: what belongs to it where its workload stands under another name than it was rendered with.
 
     Raises:
         ReleaseError: it would be larger than a ConfigMap may be.
     """
     manifests = gzip.compress(release.objects, mtime=0)
     record = release.model_dump(mode="json", exclude={"id", "objects"})
-    refs = inventory_of(Rendered.from_bytes(release.objects).objects())
+    if inventory is None:
+        inventory = inventory_of(Rendered.from_bytes(release.objects).objects())
     data = {
         RELEASE: _json(record),
-        INVENTORY: _json([ref.model_dump(mode="json") for ref in refs]),
+        INVENTORY: _json([ref.model_dump(mode="json") for ref in inventory]),
     }
     size = len(manifests) + sum(len(value.encode()) for value in data.values())
     if size > LARGEST_CONFIG_MAP:

@@ -66,6 +66,7 @@ from slipway.catalog.records.setup import (
     SecretSource,
     Setup,
 )
+from slipway.catalog.records.strategies import Canary, Strategy
 from slipway.catalog.records.workloads import Workload
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "ArgumentRule",
     "Autoscaling",
     "BuiltImage",
+    "Canary",
     "Chart",
     "Cluster",
     "Dataset",
@@ -124,6 +126,7 @@ __all__ = [
     "Source",
     "StaticVolume",
     "Storage",
+    "Strategy",
     "Task",
     "Toleration",
     "Volume",

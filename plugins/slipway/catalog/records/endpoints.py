@@ -27,6 +27,7 @@ from slipway.catalog.records.fields import (
     Text,
     Toleration,
 )
+from slipway.catalog.records.strategies import Canary, Strategy
 
 
 class Resources(Record):
@@ -250,6 +251,8 @@ class Endpoint(Record):
 
     Attributes:
         controller: what keeps the pods; several pods for one replica are always a LeaderWorkerSet.
+        strategy: how a release takes the place of the one before; None chooses by the room that the cluster has.
+        canary: of the strategy of that name.
         cards: accelerator cards for each pod.
         share: part of each card, where the accelerator is shared.
         concurrency: requests at once that must fit with their whole context; the sizing's KV cache.
@@ -270,6 +273,8 @@ class Endpoint(Record):
     served_name: ServedName | None = None
     source: Source | None = None
     controller: Literal["StatefulSet", "Deployment"] = "StatefulSet"
+    strategy: Strategy | None = None
+    canary: Canary = Canary()
     replicas: Annotated[int, Field(ge=0, le=64)] = 1
     cards: Annotated[int, Field(ge=0, le=64)] = 0
     share: Share | None = None
