@@ -8,11 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from conftest import Run
 
 from sandbox.demo import wait_for_dag
 from slipway.airflow_rest import AirflowRest
 from slipway.releases.infrastructure import Infrastructure
-from tests.e2e.conftest import Run
 
 DAG = "check_infrastructure"
 DOWN, CONNECTION = "acs", "slipway_acs"
