@@ -213,7 +213,6 @@ def chosen_in(seen: Seen, *, access_mode: str) -> Rollout:
         seen,
         subject_of(plan, rendered),
         plan=plan,
-        label=rendered.release,
         serving=Workload(placed),
         asked=None,
         by="",
