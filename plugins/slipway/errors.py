@@ -35,6 +35,11 @@ class SlipwayError(Exception):
         sentences = [f"{subject}: {why}" if why else subject, remedy]
         super().__init__(". ".join(bounded(part).rstrip(".") for part in sentences if part))
 
+    @property
+    def lines(self) -> list[str]:
+        """What a terminal shows: one line, unless the error is a list of places in files."""
+        return [f"slipway: {self}"]
+
 
 class UsageError(SlipwayError):
     """A mistake in what a person or another system asked for; nothing was changed."""

@@ -11,20 +11,24 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 import yaml
+from sqlalchemy import make_url
 
 from sandbox import gobuild
 from sandbox.settings import Settings
+from slipway.cli import main
 from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Object, Ref
 from slipway.cluster.transport import Request
 from slipway.prepare.helm_release import releases
+from slipway.releases.database import Database
 from slipway.releases.preparations import PreparationRecord, Preparations
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -56,6 +60,9 @@ class Prepare:
     def __post_init__(self) -> None:
         """Lay out the catalog and the packages."""
         shutil.copytree(PROJECT / "include", self.directory / "include")
+        for file in (self.directory / "include" / "catalog" / "endpoints").glob("*.yaml"):
+            if file.stem != "qwen3-tiny":
+                file.unlink()  # each run reads them all
         self.packages.mkdir()
         for version in ("0.1.0", "0.2.0"):
             self._package(version)
@@ -91,23 +98,44 @@ class Prepare:
         }
 
     def run(self, *arguments: str, output: str = "json", **how: Any) -> Seen:
-        """Run to the end."""
-        process = self.start(*arguments, output=output, **how)
-        printed, said = process.communicate(timeout=300)
-        seen = Seen(status=process.returncode, printed=printed + said)
-        if output == "json" and printed.lstrip().startswith("{"):
-            content = json.loads(printed)
+        """Run to the end, in this process."""
+        printed, said = StringIO(), StringIO()
+        call, environment = self._call(*arguments, output=output, **how)
+        before = dict(os.environ)
+        os.environ.update(environment)
+        try:
+            with redirect_stdout(printed), redirect_stderr(said):
+                status = main(call)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        seen = Seen(status=status, printed=printed.getvalue() + said.getvalue())
+        if output == "json" and printed.getvalue().lstrip().startswith("{"):
+            content = json.loads(printed.getvalue())
             seen.plan, seen.failures = content["plan"], content["failures"]
         return seen
 
-    def start(
+    @contextmanager
+    def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start a run in a process group of its own."""
+        call, environment = self._call(*arguments, output="table")
+        with subprocess.Popen(
+            [sys.executable, "-m", "slipway.cli", *call],
+            env={**os.environ, **environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            yield process
+
+    def _call(
         self,
         *arguments: str,
-        output: str = "json",
+        output: str,
         kubeconfig: Path | None = None,
         environment: dict[str, str] | None = None,
-    ) -> subprocess.Popen[str]:
-        """Start a run in a process group of its own."""
+    ) -> tuple[list[str], dict[str, str]]:
         connection = {"conn_type": "generic", "login": "me", "password": "hush-hush"}
         own = {
             "SLIPWAY_HELM": str(gobuild.program(self.config, gobuild.HELM, "helm")),
@@ -115,16 +143,9 @@ class Prepare:
             "SLIPWAY_DATABASE_URL": self.database,
             "AIRFLOW_CONN_TEST_KEYS": json.dumps(connection),
         }
-        options = ["--include", str(self.directory / "include"), "prepare", "sandbox", "--output", output]
-        command = [sys.executable, "-m", "slipway.cli", *options]
-        return subprocess.Popen(
-            [*command, "--kubeconfig", str(kubeconfig or self.kubeconfig), *arguments],
-            env={**os.environ, **own, **(environment or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        place = ["--kubeconfig", str(kubeconfig or self.kubeconfig), "--output", output]
+        call = ["--include", str(self.directory / "include"), "prepare", "sandbox", *place, *arguments]
+        return call, {**own, **(environment or {})}
 
     @property
     def database(self) -> str:
@@ -133,15 +154,7 @@ class Prepare:
 
     def history(self) -> Sequence[PreparationRecord]:
         """What these runs left in it."""
-        before = os.environ.get("SLIPWAY_DATABASE_URL")
-        os.environ["SLIPWAY_DATABASE_URL"] = self.database
-        try:
-            return Preparations.open().list()
-        finally:
-            if before is None:
-                del os.environ["SLIPWAY_DATABASE_URL"]
-            else:
-                os.environ["SLIPWAY_DATABASE_URL"] = before
+        return Preparations(Database(make_url(self.database))).list()
 
     def bundle(self, *definitions: Object) -> None:
         """Put definitions into a package."""

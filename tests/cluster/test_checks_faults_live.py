@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,6 @@ class Bench:
     include: Path
     kubeconfig: Path
     left: contextlib.ExitStack
-    record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def node(self) -> str:
@@ -56,9 +55,6 @@ class Bench:
         ref = ref_of(made)
         self.left.callback(lambda: self.cluster.delete(ref))
         return ref
-
-    def kubectl(self, *words: str) -> str:
-        return self.run(" ".join(words))
 
     def run(self, command: str, *, files: tuple[Path, Path] | None = None) -> str:
         """Type a command, with what a person would have to fill in."""

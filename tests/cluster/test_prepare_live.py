@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from slipway.cluster.client import Cluster
 from slipway.cluster.faults import ApiError
 from slipway.cluster.objects import Object, Ref
 from slipway.prepare import definitions
+from slipway.prepare.lock import held
 from tests.cluster.prepare_runs import Prepare
 
 NODE_LABEL = "slipway.io/test-prepared"
@@ -77,6 +79,13 @@ def everything(run: Prepare, *, node: str) -> dict[str, Any]:
 def node(cluster: Cluster) -> str:
     """A node that is there."""
     return str(cluster.list(api_version="v1", kind="Node")[0]["metadata"]["name"])
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What is ended at the end of the test."""
+    with ExitStack() as stack:
+        yield stack
 
 
 def versions(cluster: Cluster, run: Prepare, node: str) -> dict[str, str]:
@@ -163,11 +172,10 @@ def test_a_preparation_that_is_killed_in_the_middle_goes_on_the_next_time(
     own = f"{prepare.prefix}-own"
     slow = prepare.chart(namespace=own, ready=False, timeout_seconds=300)
     prepare.record(**{**wanted, "setup": {**wanted["setup"], "charts": [slow]}})
-    process = prepare.start("--approve")
-    wait_for(lambda: prepare.helm_status(own) == "pending-install")
-    wait_for(lambda: cluster.get(api_version="apps/v1", kind="Deployment", namespace=own, name="small"))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with prepare.started("--approve") as process:
+        wait_for(lambda: prepare.helm_status(own) == "pending-install")
+        wait_for(lambda: cluster.get(api_version="apps/v1", kind="Deployment", namespace=own, name="small"))
+        os.killpg(process.pid, signal.SIGKILL)
     assert prepare.helm_status(own) == "pending-install", (
         "helm itself was killed before it could take anything back"
     )
@@ -186,17 +194,18 @@ def test_a_preparation_that_is_killed_in_the_middle_goes_on_the_next_time(
     assert {one["state"] for one in prepare.run("--plan").plan} == {"there"}
 
 
-def test_two_preparations_of_a_cluster_do_not_work_at_once(prepare: Prepare, cluster: Cluster) -> None:
-    from slipway.prepare.lock import held
-
+def test_two_preparations_of_a_cluster_do_not_work_at_once(
+    prepare: Prepare, cluster: Cluster, stack: ExitStack
+) -> None:
     prepare.record(setup={"namespaces": [{"name": f"{prepare.prefix}-own"}]})
+    place = {"api_version": "v1", "kind": "Namespace", "name": f"{prepare.prefix}-own"}
     with held(cluster, holder="another run", patience=5, say=lambda line: None):
-        process = prepare.start("--approve")
+        process = stack.enter_context(prepare.started("--approve"))
         line = process.stderr.readline() if process.stderr else ""
         assert "waiting for another run, which prepares this cluster" in line
-        assert cluster.get(api_version="v1", kind="Namespace", name=f"{prepare.prefix}-own") is None
+        assert cluster.get(**place) is None
     assert process.wait(timeout=60) == 0
-    assert cluster.get(api_version="v1", kind="Namespace", name=f"{prepare.prefix}-own") is not None
+    assert cluster.get(**place) is not None
 
 
 # -- why not

@@ -154,6 +154,19 @@ def test_a_model_arrives_verified_from_each_kind_of_source(
     assert (again["fetched"], again["digest"], again["path"]) == (0, first["digest"], first["path"])
 
 
+def test_what_the_pod_says_is_in_the_tasks_log(
+    ready: Callable[..., dict[str, Any]], run: Run, airflow: AirflowRest, bucket_source: str
+) -> None:
+    conf = {"source": bucket_source, "revision": f"test-{secrets.token_hex(4)}"}
+    outcome = run("download_model", model=MODEL, cluster="sandbox", **conf)
+    made = ready(**conf)
+
+    log = airflow.log("download_model", outcome.run_id, "download")
+
+    assert f"{bucket_source}: " in log and " files, " in log
+    assert f"{made['path']}, " in log and "verified: " in log and "/s" in log
+
+
 def test_weights_in_the_serving_volume_are_verified_where_they_are(
     ready: Callable[..., dict[str, Any]], bucket_source: str
 ) -> None:

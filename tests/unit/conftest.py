@@ -1,13 +1,14 @@
-"""Fixtures of the unit tests: a catalog of one's own to break."""
+"""Fixtures of the unit tests: a catalog of one's own to break, and a real S3 server."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from weights_gateway import Gateway, serving_s3
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -30,3 +31,10 @@ def change(include: Path) -> Callable[..., None]:
         path.write_text(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     return apply
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A real S3 server for all tests of downloads."""
+    with serving_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server

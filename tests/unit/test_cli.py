@@ -75,7 +75,9 @@ MISTAKES: list[tuple[list[str], str]] = [
         ["deploy", "qwen3-tiny"],
         "slipway: Airflow's address or login is not known: not set: SLIPWAY_AIRFLOW_URL",
     ),
-    (["fetch", "ftp://x/y", "/tmp/x/y"], "slipway: "),
+    (["fetch", "ftp://x/y", "/tmp/x/y"], "slipway: a source of unknown kind (ftp://x/y)"),
+    (["fetch", "s3://bucket/m", "/x"], "slipway: this cannot be fetched (s3://bucket/m): destination: "),
+    (["fetch", "s3://bucket/m", "/x/y/z", "--revision", "v1"], "slipway: a revision is for a hub's model"),
 ]
 
 

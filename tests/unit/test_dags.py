@@ -15,7 +15,7 @@ from slipway.operators.pods import StepPodOperator
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 FILES = sorted(DAGS.glob("*.py"))
-TAGS = {"slipway", "release", "benchmark", "weights"}
+TAGS = {"slipway", "release", "benchmark", "weights", "cluster"}
 WITHOUT_STEP_PODS = {"check_infrastructure", "prepare_cluster", "probe_endpoints", "remove_endpoint"}
 STEPS = [
     "resolve",

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_weights_s3 import model
+from weights_gateway import model
 
 from slipway.errors import SlipwayError, UsageError, WeightsError
 from slipway.operators.removal import mounted_paths, needed_versions

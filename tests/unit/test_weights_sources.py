@@ -6,10 +6,11 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-from test_weights_s3 import files_in, model, sums
+from weights_gateway import files_in, model, read_range, sums
 
 from sandbox import nfs
 from sandbox.settings import load
@@ -69,7 +70,7 @@ def test_a_branch_is_pinned_to_the_commit_that_it_was_when_listed(hub: Hub, dest
     manifest = source.manifest()
     repository.branches["master"] = NEW
     entry = next(entry for entry in manifest.files if entry.path == "config.json")
-    assert b"".join(source.read(entry, start=0, stop=entry.size)) == repository.commits[OLD]["config.json"]
+    assert read_range(source, entry, start=0, stop=entry.size) == repository.commits[OLD]["config.json"]
     result = quietly(bring, "modelscope://org/tiny?revision=master", destination)
     assert result.requested == "modelscope://org/tiny?revision=master"
     assert result.source == f"modelscope://org/tiny?revision={NEW}"
@@ -100,7 +101,34 @@ def test_a_renewed_token_is_used_at_the_next_request(
     entry = source.manifest().files[0]
     hub.expired.add("first")
     secret.write_text("second\n")
-    assert len(b"".join(source.read(entry, start=0, stop=entry.size))) == entry.size
+    assert len(read_range(source, entry, start=0, stop=entry.size)) == entry.size
+
+
+def test_a_token_that_expires_in_the_middle_is_waited_for_until_the_secret_has_another_one(
+    hub: Hub, destination: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLIPWAY_CREDENTIALS", str(tmp_path))
+    secret = tmp_path / "MODELSCOPE_API_TOKEN"
+    secret.write_text("first")
+    repository = hub.models["org/tiny"]
+    repository.tokens = {"first", "second"}
+    waited: list[str] = []
+
+    def say(line: str) -> None:
+        if "waiting for a new token" in line:
+            waited.append(line)
+            secret.write_text("second")
+
+    one = order("modelscope://org/tiny", destination)
+    source = open_source(one)
+    manifest = source.manifest()
+    read_range(source, manifest.files[0], start=0, stop=manifest.files[0].size)
+    hub.expired.add("first")
+    monkeypatch.setattr(source, "manifest", lambda: manifest)
+    monkeypatch.setattr(import_module("slipway.weights.fetch"), "open_source", lambda order: source)
+    fetch(one, say=say)
+    assert files_in(destination) == repository.commits[OLD]
+    assert waited
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from test_weights_s3 import KEYS, find_versitygw, free_port
+from weights_gateway import KEYS, find_versitygw, free_port, read_range
 
 from slipway.errors import WeightsError
+from slipway.weights import fetch, parts
 from slipway.weights.manifest import FileEntry
 from slipway.weights.orders import FetchOrder, S3Settings
 from slipway.weights.sources import Source, TransientError, open_source
@@ -120,7 +121,7 @@ def source_at(url: str, **settings: Any) -> Source:
 
 
 def whole(source: Source, entry: FileEntry) -> bytes:
-    return b"".join(source.read(entry, start=0, stop=entry.size))
+    return read_range(source, entry, start=0, stop=entry.size)
 
 
 def test_an_object_that_is_replaced_after_its_first_range_is_read_on_in_its_old_version(
@@ -133,9 +134,9 @@ def test_an_object_that_is_replaced_after_its_first_range_is_read_on_in_its_old_
         s3.put_object(Bucket="bucket", Key="m/model.bin", Body=b"old" * 1000)
         source = source_at(f"http://127.0.0.1:{port}")
         (entry,) = source.manifest().files
-        first = b"".join(source.read(entry, start=0, stop=1500))
+        first = read_range(source, entry, start=0, stop=1500)
         s3.put_object(Bucket="bucket", Key="m/model.bin", Body=b"new" * 1000)
-        rest = b"".join(source.read(entry, start=1500, stop=3000))
+        rest = read_range(source, entry, start=1500, stop=3000)
         assert first + rest == b"old" * 1000
 
 
@@ -192,6 +193,7 @@ class Store:
     """
 
     good: set[str]
+    names: tuple[str, ...] = ("model.bin",)
     expired: Callable[[], None] = lambda: None
     tokens: list[str] = field(default_factory=list)
 
@@ -201,12 +203,16 @@ class _Handler(BaseHTTPRequestHandler):
     store: Store
 
     def do_GET(self) -> None:
-        token = self.headers.get("x-amz-security-token", "")
+        query = parse_qs(urlsplit(self.path).query)
+        token = self.headers.get("x-amz-security-token") or query.get("X-Amz-Security-Token", [""])[0]
         self.store.tokens.append(token)
-        if "list-type" in parse_qs(urlsplit(self.path).query):
-            item = "<Contents><Key>m/model.bin</Key><Size>4</Size><ETag>&quot;e&quot;</ETag></Contents>"
+        if "list-type" in query:
+            items = "".join(
+                f"<Contents><Key>m/{name}</Key><Size>4</Size><ETag>&quot;e&quot;</ETag></Contents>"
+                for name in self.store.names
+            )
             return self._send(
-                200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{item}</ListBucketResult>"
+                200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{items}</ListBucketResult>"
             )
         if token not in self.store.good:
             self.store.expired()
@@ -270,14 +276,34 @@ def test_a_session_token_that_expires_in_the_middle_is_read_again_and_the_downlo
     assert store.tokens[-1] == "second"
 
 
-def test_a_session_token_that_nobody_renews_fails_and_says_so(secret: Path) -> None:
-    store = Store(good=set())
-    with serving(store) as url:
+def test_a_session_token_that_nobody_renews_is_waited_for_and_then_said(
+    secret: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(parts, "_LONGEST_WAIT", 0.01)
+    said: list[str] = []
+    with serving(Store(good=set(), names=("config.json", "tokenizer.json", "model.bin"))) as url:
+        order = FetchOrder(
+            source="s3://bucket/m",
+            destination=str(tmp_path / "v" / "m" / "k"),
+            s3=S3Settings(endpoint_url=url),
+        )
+        with pytest.raises(WeightsError, match=r"S3 denied access.*session token has expired") as caught:
+            fetch(order, say=said.append)
+    assert "waiting for new keys in the Secret" in " ".join(said)
+    assert "first" not in str(caught.value) + " ".join(said)
+
+
+def test_keys_of_the_environment_cannot_change_so_an_expired_one_fails_at_once(
+    secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*KEYS, "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, (secret / name).read_text())
+    monkeypatch.delenv("SLIPWAY_CREDENTIALS")
+    with serving(Store(good=set())) as url:
         source = source_at(url)
         (entry,) = source.manifest().files
-        with pytest.raises(WeightsError, match=r"S3 denied access.*session token has expired") as caught:
+        with pytest.raises(WeightsError, match=r"S3 denied access.*session token has expired"):
             whole(source, entry)
-    assert "first" not in str(caught.value)
 
 
 def test_keys_of_a_shared_file_are_found_by_botos_own_chain(

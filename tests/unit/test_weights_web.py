@@ -14,12 +14,11 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
-from test_weights_s3 import files_in, model, sums
+from weights_gateway import files_in, model, sums
 
 from slipway.errors import UsageError, WeightsError
 from slipway.weights import FetchOrder, FetchResult, fetch, parts
 from slipway.weights.manifest import READY, SUMS
-from slipway.weights.sources import base
 
 BIG = "model-00001-of-00002.safetensors"
 REPO = "/api/v1/models/org/tiny"
@@ -299,8 +298,7 @@ def test_a_server_that_gives_no_ranges_is_refused_for_files_of_many_parts(
         fetch(order(web, destination), say=lambda line: None)
 
 
-def test_memory_stays_bounded(destination: Path) -> None:
-    assert parts.PART // base.BLOCK == 16
+def test_there_are_no_more_streams_than_fit_into_a_pods_memory(destination: Path) -> None:
     with pytest.raises(ValueError, match="streams"):
         FetchOrder(source="https://x/y", destination=str(destination), streams=1000)
 

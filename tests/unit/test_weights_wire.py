@@ -1,20 +1,26 @@
-"""The engine's own HTTP client: exact ranges, connections kept and renewed, TLS, and what it leaves to others."""
+"""The engine's own HTTP client: exact ranges, kept connections, TLS, redirects, proxies, and what it refuses."""
 
 from __future__ import annotations
 
+import select
+import socket
 import ssl
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from slipway.errors import WeightsError
+from slipway.weights.connect import Refused
 from slipway.weights.sink import make_buffer
 from slipway.weights.sources.base import TransientError
-from slipway.weights.wire import Refused, Request, Unsuited, Wire, suits
+from slipway.weights.wire import Request, Wire
 
 DATA = bytes(range(256)) * 20_000
 
@@ -30,8 +36,13 @@ class Handler(BaseHTTPRequestHandler):
         start, stop = (int(end) for end in self.headers["Range"].removeprefix("bytes=").split("-"))
         body, status, headers = DATA[start : stop + 1], 206, {}
         headers["Content-Range"] = f"bytes {start}-{stop}/{len(DATA)}"
-        if self.path == "/elsewhere":
-            status, body, headers = 302, b"", {"Location": "/"}
+        headers["X-Authorised"] = (
+            "yes" if self.headers.get("Authorization", self.headers.get("Cookie")) else "no"
+        )
+        if self.path.startswith("/elsewhere"):
+            status, body, headers = 302, b"", {"Location": self.path.partition("?")[2]}
+        elif self.path == "/round":
+            status, body, headers = 307, b"", {"Location": "/round"}
         elif self.path == "/denied":
             status, body = 403, b"<Code>No</Code>"
         elif self.path == "/chunked":
@@ -58,9 +69,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(context: ssl.SSLContext | None = None) -> Iterator[tuple[str, list[object]]]:
+def serving(
+    context: ssl.SSLContext | None = None, *, handler: type[BaseHTTPRequestHandler] = Handler
+) -> Iterator[tuple[str, list[object]]]:
     connections: list[object] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"connections": connections}))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (handler,), {"connections": connections}))
     server.daemon_threads = True
     server.handle_error = lambda *args: None  # type: ignore[method-assign]
     if context:
@@ -106,24 +119,104 @@ def test_ranges_come_exactly_over_connections_that_are_kept_where_the_server_kee
     assert len(set(seen)) == connections
 
 
-def test_what_it_does_not_know_is_left_to_another_client(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_not_the_range_is_refused_as_what_it_is(wire: Wire) -> None:
     with serving() as (url, _):
-        for path in ("/elsewhere", "/chunked"):
-            with pytest.raises(Unsuited):
-                read(wire, url + path)
+        with pytest.raises(WeightsError, match="does not say how long its answer is"):
+            read(wire, url + "/chunked")
         with pytest.raises(Refused) as caught:
             read(wire, url + "/denied")
         assert (caught.value.status, caught.value.body) == (403, b"<Code>No</Code>")
-    with pytest.raises(TransientError, match="ConnectionRefusedError at 127"):
-        read(wire, url)
-    assert suits("https://store.example/x")
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-    assert not suits("https://store.example/x")
-    monkeypatch.setenv("NO_PROXY", "store.example")
-    assert suits("https://store.example/x")
+    with (
+        closing(Wire(stall_seconds=5)) as other,
+        pytest.raises(TransientError, match="ConnectionRefusedError at 127"),
+    ):
+        read(other, url)
 
 
-def test_tls_is_checked_against_the_bundle_that_is_named(wire: Wire, tmp_path: Path) -> None:
+def test_a_redirect_is_followed_and_what_authorises_us_stays_with_its_host(wire: Wire) -> None:
+    with serving() as (url, seen), serving() as (other, seen_there):
+        place = other.replace("127.0.0.1", "localhost") + "/keeps"
+        request = Request(
+            url=f"{url}/elsewhere?{place}",
+            headers={"Range": f"bytes=5-{len(DATA) - 1}", "Authorization": "Bearer s", "Cookie": "s"},
+        )
+        with closing(wire.open(request, start=5, stop=len(DATA), size=len(DATA))) as body:
+            assert body.readinto(make_buffer()) > 0
+        assert (len(seen), len(seen_there)) == (1, 1)
+        assert body.headers["x-authorised"] == "no"
+        with pytest.raises(Refused):
+            wire.open(replace(request, follow=False), start=5, stop=len(DATA), size=len(DATA))
+        endless = replace(request, url=f"{url}/round")
+        with pytest.raises(WeightsError, match="redirects without an end"):
+            wire.open(endless, start=5, stop=len(DATA), size=len(DATA))
+
+
+def test_connections_are_kept_over_redirects_too(wire: Wire) -> None:
+    with serving() as (hub, seen), serving() as (store, seen_there):
+        for start in (0, 9, 99):
+            assert read(wire, f"{hub}/elsewhere?{store}/", start=start) == DATA[start:]
+        assert (len(set(seen)), len(set(seen_there))) == (1, 1)
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """A forward proxy: requests with whole URLs, and CONNECT for TLS."""
+
+    protocol_version = "HTTP/1.1"
+    connections: list[object]
+
+    def do_GET(self) -> None:
+        self.connections.append(("GET", self.headers.get("Proxy-Authorization")))
+        headers = {"Range": self.headers["Range"]}
+        with urllib.request.urlopen(urllib.request.Request(self.path, headers=headers)) as answer:
+            body = answer.read()
+            self.send_response(answer.status)
+            for name in ("Content-Range", "Content-Length"):
+                self.send_header(name, answer.headers[name])
+            self.end_headers()
+            self.wfile.write(body)
+
+    def do_CONNECT(self) -> None:
+        self.connections.append(("CONNECT", self.headers.get("Proxy-Authorization")))
+        host, _, port = self.path.rpartition(":")
+        self.send_response(200)
+        self.end_headers()
+        with socket.create_connection((host, int(port))) as far:
+            ends = {self.connection: far, far: self.connection}
+            while True:
+                for end in select.select(list(ends), [], [])[0]:
+                    if not (data := end.recv(65536)):
+                        return
+                    ends[end].sendall(data)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_a_proxy_that_the_environment_names_is_gone_through(
+    wire: Wire, certificate: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, context = certificate
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(handler=Proxy) as (proxy, seen), serving() as (plain, _), serving(context) as (tls, _):
+        monkeypatch.setenv("http_proxy", proxy.replace("//", "//me:pass%21@"))
+        monkeypatch.setenv("https_proxy", proxy.removeprefix("http://"))
+        # The proxy itself goes straight to the server.
+        monkeypatch.setattr(
+            urllib.request, "urlopen", urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+        )
+        assert read(wire, plain, start=3, stop=1_000_000) == DATA[3:1_000_000]
+        assert read(wire, tls, start=7, stop=99, ca_bundle=bundle) == DATA[7:99]
+        assert seen == [("GET", "Basic bWU6cGFzcyE="), ("CONNECT", None)]
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with closing(Wire(stall_seconds=5)) as direct:
+            assert read(direct, plain, start=3, stop=9) == DATA[3:9]
+        assert len(seen) == 2
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate for 127.0.0.1 that nobody has signed, and a server's side of it."""
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
     command = [
@@ -139,9 +232,19 @@ def test_tls_is_checked_against_the_bundle_that_is_named(wire: Wire, tmp_path: P
     subprocess.run([*command, "-keyout", key, "-out", certificate, *subject], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    return certificate, context
+
+
+def test_tls_is_checked_against_the_bundle_that_is_named(
+    wire: Wire, certificate: tuple[Path, ssl.SSLContext]
+) -> None:
+    bundle, context = certificate
     with serving(context) as (url, seen):
-        assert read(wire, url, ca_bundle=certificate) == DATA
-        assert read(wire, url, start=7, stop=9, ca_bundle=certificate) == DATA[7:9]
+        assert read(wire, url, ca_bundle=bundle) == DATA
+        assert read(wire, url, start=7, stop=9, ca_bundle=bundle) == DATA[7:9]
         assert len(set(seen)) == 1
-        with pytest.raises(Unsuited):
-            read(Wire(stall_seconds=5), url)
+        with (
+            closing(Wire(stall_seconds=5)) as other,
+            pytest.raises(WeightsError, match=r"certificate is not trusted.*AWS_CA_BUNDLE"),
+        ):
+            read(other, url)

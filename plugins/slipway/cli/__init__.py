@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 
 from slipway.cli.parser import make_parser
 from slipway.errors import SlipwayError
-from slipway.manifests.validation import ProblemsError
 
 # As a shell reports a program that the signal SIGPIPE ended.
 _PIPE_CLOSED = 141
@@ -29,12 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = run(options)
         sys.stdout.flush()
         return status
-    except ProblemsError as error:
-        for problem in error.problems:
-            print(problem.render(), file=sys.stderr)
-        return error.exit_status
     except SlipwayError as error:
-        print(f"slipway: {error}", file=sys.stderr)
+        for line in error.lines:
+            print(line, file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
         # Whoever read has enough; Python would complain once more when it closes the stream.

@@ -10,6 +10,7 @@ from slipway.catalog.read import read_catalog
 from slipway.cli.shared import include_of
 from slipway.errors import CatalogError, UsageError
 from slipway.hydra import export_runtime, import_runtimes
+from slipway.hydra.exporting import NAMESPACE
 
 
 def import_hydra(options: argparse.Namespace) -> int:
@@ -40,7 +41,7 @@ def export_hydra(options: argparse.Namespace) -> int:
         raise UsageError("no such runtime", about=name, remedy=f"The catalog has: {known}")
     exported = export_runtime(
         catalog.runtimes[name],
-        namespace=options.namespace,
+        namespace=options.namespace or NAMESPACE,
         fixed=_pairs(options.set, "--set"),
         registry=options.registry,
         include=include_of(options),

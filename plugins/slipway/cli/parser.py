@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import get_args
-
-from slipway.catalog.records import Strategy, Task
-from slipway.cli import hydra, live, prepare, records, runs
-from slipway.hydra.exporting import NAMESPACE
+from typing import TYPE_CHECKING, get_args
 
 Run = Callable[[argparse.Namespace], int]
+
+
+class _Later:
+    """A module of commands that is imported when one of them runs: fetching weights needs nothing of the catalog."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, command: str) -> Run:
+        def run(options: argparse.Namespace) -> int:
+            found: Run = getattr(import_module(f"slipway.cli.{self._name}"), command)
+            return found(options)
+
+        return run
+
+
+if TYPE_CHECKING:
+    from slipway.cli import fetch, hydra, live, prepare, records, runs
+else:
+    modules = ("fetch", "hydra", "live", "prepare", "records", "runs")
+    fetch, hydra, live, prepare, records, runs = map(_Later, modules)
+
 _OVERRIDES = 'JSON, for example {"replicas": 2}'
 
 
@@ -61,10 +80,10 @@ def _hydra_commands(command: Callable[[str, Run, str], argparse.ArgumentParser])
     added.add_argument("--into", type=Path, metavar="DIR", help="default: the catalog's runtimes")
     added.add_argument("--replace", action="store_true", help="write over files of the same name")
     added.add_argument("--rename", action="append", default=[], metavar="OLD=NEW")
-    added.add_argument("--task", choices=get_args(Task), default="chat", help="what the runtimes do")
+    added.add_argument("--task", type=_task, default="chat", help="what the runtimes do")
     added = from_or_to("export", hydra.export_hydra, "print a runtime as another system takes it")
     added.add_argument("runtime")
-    added.add_argument("--namespace", default=NAMESPACE, help="of its ConfigMap; default: %(default)s")
+    added.add_argument("--namespace", help="of its ConfigMap; default: that of the runtime's system")
     added.add_argument("--registry", help="of images that this project builds")
     added.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable as text")
 
@@ -107,13 +126,13 @@ def _cluster_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
 
 
 def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
-    added = command("fetch", runs.fetch, "bring weights into a directory, verified")
+    added = command("fetch", fetch.fetch, "bring weights into a directory, verified")
     added.add_argument("source", help="s3://bucket/prefix, modelscope://org/name, https://…")
     added.add_argument("directory", type=Path)
     added.add_argument(
         "--verify", choices=("marker", "full"), default="marker", help="full: read all files again"
     )
-    added.add_argument("--revision")
+    added.add_argument("--revision", help="a branch, tag or commit of a hub's model")
     added.add_argument("--endpoint-url", help="of an S3 service other than AWS")
     for name, dag, text in (
         ("deploy", "deploy_endpoint", "deploy an endpoint through Airflow and follow the run"),
@@ -150,7 +169,8 @@ def _rolled_out(command: argparse.ArgumentParser) -> None:
     """What every command takes whose run puts a release in the place of another."""
     command.add_argument(
         "--strategy",
-        choices=get_args(Strategy),
+        type=_strategy,
+        metavar="STRATEGY",
         help="how it takes the place of the one that serves; default: the endpoint's record, else by free room",
     )
 
@@ -160,3 +180,21 @@ def _of_a_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("endpoint")
     command.add_argument("--reason", default="")
     command.add_argument("--key", help="idempotency key: the same key twice makes one run")
+
+
+def _task(name: str) -> str:
+    from slipway.catalog.records import Task
+
+    return _one_of(name, get_args(Task))
+
+
+def _strategy(name: str) -> str:
+    from slipway.catalog.records import Strategy
+
+    return _one_of(name, get_args(Strategy))
+
+
+def _one_of(name: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(names)}")
+    return name

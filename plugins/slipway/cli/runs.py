@@ -1,4 +1,4 @@
-"""Commands around releases: deploy, redeploy, roll back, scale and remove through Airflow; history, and fetch."""
+"""Commands around releases: deploy, redeploy, roll back, scale and remove through Airflow; and history."""
 
 from __future__ import annotations
 
@@ -86,24 +86,3 @@ def _rebuild(options: argparse.Namespace) -> None:
     for release, _ in sorted(kept, key=lambda one: one[0].number):
         History.open().restore(release)
     print(f"{len(kept)} releases are in {plan.cluster}/{plan.namespace}", file=sys.stderr)
-
-
-def fetch(options: argparse.Namespace) -> int:
-    """Bring weights from a source into a directory, verified."""
-    from slipway.weights.bring import bring
-    from slipway.weights.orders import FetchOrder
-
-    order: dict[str, Any] = {
-        "source": options.source,
-        "destination": str(options.directory.absolute()),
-        "verify": options.verify,
-    }
-    if options.revision:
-        order["revision"] = options.revision
-    if options.endpoint_url:
-        order["s3"] = {"endpoint_url": options.endpoint_url}
-    result = bring(FetchOrder.model_validate(order))
-    print(
-        f"{result.destination}: {result.files} files, {result.bytes_total} bytes, verified: {result.verified}"
-    )
-    return 0

@@ -35,6 +35,11 @@ class ProblemsError(CatalogError):
             why="; ".join(problem.render() for problem in problems),
         )
 
+    @property
+    def lines(self) -> list[str]:
+        """Each problem with its place, as compilers write them."""
+        return [problem.render() for problem in self.problems]
+
 
 @dataclass(frozen=True)
 class Report:

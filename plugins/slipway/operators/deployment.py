@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, get_args
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, chain, task_group
@@ -10,6 +10,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param, chain, task_group
 from slipway.catalog.read import Catalog, read_catalog
 from slipway.catalog.records import Strategy
 from slipway.manifests.overrides import Overrides
+from slipway.operators.by_hand import RECORD_RETRIES, RETRIES, job_by_hand
 from slipway.operators.deploy_steps import ApplyOperator, CheckOperator, PublishOperator, WaitOperator
 from slipway.operators.lock import LockOperator
 from slipway.operators.nightly import ChooseOperator, UnlockOperator
@@ -17,15 +18,9 @@ from slipway.operators.pod_steps import DownloadOperator, MeasureOperator, Probe
 from slipway.operators.record import RecordOperator
 from slipway.operators.resolve import ResolveOperator
 
-RETRIES: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=5)}
-RECORD_RETRIES: dict[str, Any] = {"retries": 5, "retry_delay": timedelta(seconds=15)}
-"""Of the step that must not be lost: an API server that is away for a minute costs no return."""
-
 
 def deployment_dag(*, dag_id: str, doc_md: str, again: bool) -> DAG:
     """Build ``deploy_endpoint`` or ``redeploy_endpoint``: the same steps, another way to resolve.
-
-    There is no dagrun_timeout: it would skip the teardown that returns to the last good release.
 
     Args:
         dag_id: the DAG's id.
@@ -33,17 +28,7 @@ def deployment_dag(*, dag_id: str, doc_md: str, again: bool) -> DAG:
         again: start from what the last good release deployed.
     """
     catalog = read_catalog()
-    dag = DAG(
-        dag_id=dag_id,
-        doc_md=doc_md,
-        schedule=None,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=16,
-        params=deployment_params(catalog),
-        default_args={**RETRIES, "owner": "slipway"},
-        tags=["slipway", "release"],
-    )
+    dag = job_by_hand(dag_id=dag_id, doc_md=doc_md, params=deployment_params(catalog))
     with dag:
         resolve = ResolveOperator(
             task_id="resolve",

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from airflow.sdk import DAG, Param
 
 from slipway.catalog.read import Catalog, read_catalog
+from slipway.operators.by_hand import job_by_hand
 from slipway.operators.download import DownloadModelOperator, PlanDownloadOperator
 from slipway.operators.removal import KEPT_RELEASES, RemoveWeightsOperator
-
-_DEFAULTS: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=5), "owner": "slipway"}
 
 
 def download_model_dag(*, dag_id: str, doc_md: str) -> DAG:
     """Build ``download_model``."""
     catalog = read_catalog()
-    dag = DAG(
+    dag = job_by_hand(
         dag_id=dag_id,
         doc_md=doc_md,
-        schedule=None,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=16,
         params={**_place_params(catalog), **_source_params(catalog)},
-        default_args=_DEFAULTS,
-        tags=["slipway", "weights"],
+        about="weights",
     )
     with dag:
         asked = {
@@ -43,13 +36,11 @@ def download_model_dag(*, dag_id: str, doc_md: str) -> DAG:
 def remove_weights_dag(*, dag_id: str, doc_md: str) -> DAG:
     """Build ``remove_weights``."""
     catalog = read_catalog()
-    dag = DAG(
+    dag = job_by_hand(
         dag_id=dag_id,
         doc_md=doc_md,
-        schedule=None,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=1,
+        about="weights",
+        most_runs=1,
         params={
             **_place_params(catalog),
             "versions": Param(
@@ -69,8 +60,6 @@ def remove_weights_dag(*, dag_id: str, doc_md: str) -> DAG:
                 description_md="How many good releases of each endpoint keep their weights.",
             ),
         },
-        default_args=_DEFAULTS,
-        tags=["slipway", "weights"],
     )
     with dag:
         asked = {name: f"{{{{ params.{name} or '' }}}}" for name in ("model", "cluster", "namespace")}

@@ -144,7 +144,7 @@ def check_infrastructure_dag(*, dag_id: str, doc_md: str, schedule: str) -> DAG:
             ),
         },
         default_args={"retries": 1, "retry_delay": timedelta(seconds=30), "owner": "slipway"},
-        tags=["slipway"],
+        tags=["slipway", "cluster"],
     )
     with dag:
         choose = ChooseClustersOperator(task_id="choose", clusters="{{ params.clusters | tojson }}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, chain
 
 from slipway.catalog.read import read_catalog
+from slipway.operators.by_hand import RECORD_RETRIES, RETRIES, job_by_hand
 from slipway.operators.deploy_steps import ApplyOperator, CheckOperator, PublishOperator, WaitOperator
-from slipway.operators.deployment import RECORD_RETRIES, RETRIES, strategy_param
+from slipway.operators.deployment import strategy_param
 from slipway.operators.lock import LockOperator
 from slipway.operators.pod_steps import ProbeOperator
 from slipway.operators.reconcile import FindGoneOperator, ReconcileOperator
@@ -143,7 +144,7 @@ def probe_dag(*, dag_id: str, doc_md: str, schedule: str) -> DAG:
 
 
 def _job(dag_id: str, doc_md: str, params: dict[str, Param]) -> DAG:
-    """A DAG that a person starts for one endpoint. It has no dagrun_timeout, which would skip the teardown."""
+    """A DAG that a person starts for one endpoint."""
     common: dict[str, Any] = {
         "endpoint": Param(
             type="string",
@@ -161,14 +162,4 @@ def _job(dag_id: str, doc_md: str, params: dict[str, Param]) -> DAG:
             description_md="Why, for the history.",
         ),
     }
-    return DAG(
-        dag_id=dag_id,
-        doc_md=doc_md,
-        schedule=None,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=16,
-        params={**common, **params},
-        default_args={**RETRIES, "owner": "slipway"},
-        tags=["slipway", "release"],
-    )
+    return job_by_hand(dag_id=dag_id, doc_md=doc_md, params={**common, **params})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Param
 
 from slipway.catalog.read import read_catalog
-from slipway.operators.deployment import RECORD_RETRIES
+from slipway.operators.by_hand import RECORD_RETRIES, job_by_hand
 from slipway.operators.preparing import (
     ApprovePreparationOperator,
     FinishPreparationOperator,
@@ -24,17 +24,7 @@ STEP_TIMEOUT = timedelta(minutes=75)
 def prepare_dag(*, dag_id: str, doc_md: str) -> DAG:
     """Build ``prepare_cluster``. It has no dagrun_timeout, which would skip the teardown that frees the lock."""
     names = sorted(read_catalog().clusters)
-    dag = DAG(
-        dag_id=dag_id,
-        doc_md=doc_md,
-        schedule=None,
-        start_date=datetime(2026, 1, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=16,
-        params=_params(names),
-        default_args={"retries": 1, "retry_delay": timedelta(seconds=10), "owner": "slipway"},
-        tags=["slipway"],
-    )
+    dag = job_by_hand(dag_id=dag_id, doc_md=doc_md, params=_params(names), about="cluster")
     common: dict[str, Any] = {
         "cluster": "{{ params.cluster }}",
         "steps": "{{ params.steps | tojson }}",

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
+from slipway.weights.checksums import running
 from slipway.weights.manifest import FileEntry
-
-
-def find_crc64nvme() -> Callable[[memoryview, int], int] | None:
-    """AWS's own CRC64NVME, or None where its library is not installed: in Python it would take minutes for a GiB."""
-    try:
-        from awscrt.checksums import crc64nvme  # type: ignore[import-untyped, unused-ignore]
-    except ImportError:
-        return None
-    add: Callable[[memoryview, int], int] = crc64nvme
-    return add
 
 
 class Digest:
     """The digests of one file; it gets the bytes in order.
 
-    sha256 is taken of every file, for the marker; CRC64NVME only where the source states nothing stronger.
+    sha256 is taken of every file, for the marker; a store's other checksum only where it states no sha256.
     """
 
     def __init__(self, entry: FileEntry) -> None:
         self._entry = entry
         self._sha256 = hashlib.sha256()
-        self._crc = 0
-        self._add_crc = find_crc64nvme() if entry.crc64nvme and not entry.sha256 else None
+        stated = entry.checksum if entry.sha256 is None else None
+        self._other = running(stated) if stated else None
 
     def update(self, block: memoryview) -> None:
         """Take in the next bytes."""
         self._sha256.update(block)
-        if self._add_crc is not None:
-            self._crc = self._add_crc(block, self._crc)
+        if self._other is not None:
+            self._other.update(block)
 
     @property
     def sha256(self) -> str:
@@ -46,7 +36,9 @@ class Digest:
         stated = self._entry.sha256
         if stated is not None and stated != self.sha256:
             return f"sha256 is {self.sha256[:16]}…, stated is {stated[:16]}…"
-        checksum = f"{self._crc:016x}"
-        if self._add_crc is not None and checksum != self._entry.crc64nvme:
-            return f"CRC64NVME is {checksum}, stated is {self._entry.crc64nvme}"
+        other = self._entry.checksum
+        if self._other is not None and other is not None:
+            found = self._other.digest().hex()
+            if found != other.value:
+                return f"{other.name} is {found[:16]}, stated is {other.value[:16]}"
         return None

@@ -35,7 +35,7 @@ def make_file(entry: FileEntry, *, directory: Path) -> None:
 def may_be_whole(entry: FileEntry, *, directory: Path) -> bool:
     """Whether a file is all on the disk (not sparse, as a new one is) and has a digest to prove it by."""
     file = directory / entry.path
-    if not (entry.sha256 or entry.crc64nvme) or not entry.size or file.is_symlink():
+    if not entry.checked_by or not entry.size or file.is_symlink():
         return False
     return file.is_file() and file.stat().st_size == entry.size and _allocated(file) >= entry.size
 

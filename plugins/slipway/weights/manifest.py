@@ -6,10 +6,12 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from slipway.errors import WeightsError
+from slipway.weights.checksums import Checksum
 
 READY = "READY.json"
 """The marker's name, which a file of the model cannot have: it is written last and means 'complete'."""
@@ -29,31 +31,37 @@ class FileEntry:
     Attributes:
         path: relative, with ``/``; checked by ``check_path``.
         sha256: lower-case hex as the source states it, or None where it states none.
-        crc64nvme: the same for the checksum that S3 keeps of an object whatever its parts were. It finds every
-            accident, not an attack, so it counts only where there is no sha256.
         etag: identifies this version of the object: a range is only taken from the same one.
+        checksum: what a store states of the bytes instead; it counts only where there is no sha256.
     """
 
     path: str
     size: int
     sha256: str | None = None
     etag: str | None = None
-    crc64nvme: str | None = None
+    checksum: Checksum | None = None
 
     @property
     def identity(self) -> str:
         """The strongest statement of the source about the file's bytes."""
         if self.sha256:
             return f"sha256:{self.sha256}"
-        return f"crc64nvme:{self.crc64nvme}" if self.crc64nvme else f"etag:{self.etag}"
+        return self.checksum.identity if self.checksum else f"etag:{self.etag}"
+
+    @property
+    def checked_by(self) -> str:
+        """What the bytes are checked against; "" where the source states nothing of them."""
+        if self.sha256:
+            return "sha256"
+        return self.checksum.name if self.checksum else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """All files of a source, sorted by name.
 
-    The digest covers what the bytes are (name, size, and sha256, or else CRC64NVME, or else the version's ETag), not
-    where they came from: the same files from a mirror have the same digest where both state sha256.
+    The digest covers what the bytes are (name, size, and sha256, or else another checksum, or else the version's
+    ETag), not where they came from: the same files from a mirror have the same digest where both state sha256.
     """
 
     source: str
@@ -75,21 +83,15 @@ class Manifest:
     @property
     def verified_by(self) -> str:
         """What the source lets us check the files against, in words that claim no more than is true."""
-        by_sha256 = sum(1 for entry in self.files if entry.sha256)
-        by_crc = sum(1 for entry in self.files if entry.crc64nvme and not entry.sha256)
-        count = len(self.files)
-        if by_sha256 == count:
-            return "sha256"
-        if by_crc == count:
-            return "CRC64NVME"
-        if not by_sha256 + by_crc:
+        # An empty file's size says all of it.
+        counts = Counter(entry.checked_by for entry in self.files if entry.size)
+        count, unchecked = counts.total(), counts.pop("", 0)
+        if not counts:
             return "sha256 of our own read; the source gives only sizes"
-        kinds = [
-            f"{kind} for {some} of {count} files"
-            for kind, some in (("sha256", by_sha256), ("CRC64NVME", by_crc))
-            if some
-        ]
-        if by_sha256 + by_crc < count:
+        if len(counts) == 1 and not unchecked:
+            return next(iter(counts))
+        kinds = [f"{kind} for {some} of {count} files" for kind, some in counts.most_common()]
+        if unchecked:
             kinds.append("the source gives only sizes for the others")
         return "; ".join(kinds)
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from slipway.errors import WeightsError
+from slipway.weights.connect import Refused
 from slipway.weights.journal import Journal
 from slipway.weights.layout import part_length
 from slipway.weights.manifest import FileEntry
 from slipway.weights.progress import Progress
 from slipway.weights.sink import Sink
-from slipway.weights.sources.base import Source, TransientError
+from slipway.weights.sources.base import Readable, Source, TransientError
 from slipway.weights.space import explain
-from slipway.weights.wire import Body, Refused, Request, Unsuited, Wire, suits
+from slipway.weights.wire import Body, Wire
 
 PART = 16 * 1024 * 1024
 """Bytes in a part: what a killed download fetches again for each stream."""
@@ -32,23 +32,6 @@ _SLOWEST = 1024
 _PROGRESS = 1024 * 1024
 
 
-@runtime_checkable
-class Addressed(Protocol):
-    """A source whose ranges are plain HTTP requests, which the engine then sends by itself."""
-
-    def request(self, entry: FileEntry, *, start: int, stop: int) -> Request:
-        """Make the request for a range, signed for this try."""
-        ...
-
-    def answered(self, entry: FileEntry, headers: Mapping[str, str]) -> None:
-        """Take note of an answer that is the range."""
-        ...
-
-    def refused(self, entry: FileEntry, request: Request, answer: Refused) -> Exception:
-        """Say what an answer that is not the range means: ``TransientError`` or ``WeightsError``."""
-        ...
-
-
 @dataclass
 class Settings:
     """What the engine needs to know besides the files.
@@ -58,7 +41,6 @@ class Settings:
         streams: the most ranges that are fetched at once.
         check: called now and then by the waiting thread; raises to stop everything (a lost claim).
         slow_down: called when the server asks for fewer requests.
-        direct_wire: whether ranges go through this module's own client; set to False where it does not suit.
     """
 
     source: Source
@@ -71,7 +53,6 @@ class Settings:
     part_size: int
     check: Callable[[], None] = lambda: None
     slow_down: Callable[[], None] = lambda: None
-    direct_wire: bool = True
 
 
 @dataclass
@@ -135,7 +116,7 @@ def fetch_part(
                     attempt = 1 if sink.position - proven >= _PROGRESS else attempt + 1
                     proven = sink.position
                     if attempt >= ATTEMPTS:
-                        raise WeightsError(
+                        raise error.lasting or WeightsError(
                             "the download does not get on",
                             about=entry.path,
                             why=f"{ATTEMPTS} tries in a row failed, the last one with: {error.why}",
@@ -143,7 +124,7 @@ def fetch_part(
                         ) from error
                     if error.retry_after is not None:
                         settings.slow_down()
-                    wait = _pause(attempt, retry_after=error.retry_after)
+                    wait = _pause(attempt, error)
                     settings.say(
                         f"{entry.path}, byte {sink.position}: try {attempt + 1} in {wait:.1f} s: {error.why}"
                     )
@@ -186,23 +167,21 @@ def _receive(
 
 def _open(entry: FileEntry, *, start: int, stop: int, stream: Stream, settings: Settings) -> Body | _Pieces:
     source = settings.source
-    if settings.direct_wire and isinstance(source, Addressed):
-        request = source.request(entry, start=start, stop=stop)
-        with suppress(Unsuited):
-            if not suits(request.url):
-                raise Unsuited
-            try:
-                body = stream.wire.open(request, start=start, stop=stop, size=entry.size)
-            except Refused as answer:
-                raise source.refused(entry, request, answer) from None
-            source.answered(entry, body.headers)
-            return body
-        settings.direct_wire = False
-    return _Pieces(source.read(entry, start=start, stop=stop), length=stop - start)
+    if isinstance(source, Readable):
+        return _Pieces(source.read(entry, start=start, stop=stop), length=stop - start)
+    request = source.request(entry, start=start, stop=stop)
+    try:
+        body = stream.wire.open(request, start=start, stop=stop, size=entry.size)
+    except Refused as answer:
+        raise source.refused(entry, request, answer) from None
+    source.answered(entry, body.headers)
+    return body
 
 
-def _pause(attempt: int, *, retry_after: float | None) -> float:
-    """Full jitter (AWS Architecture Blog, 2015), or what the server asked for plus a little of it."""
-    if retry_after is not None:
-        return min(retry_after, 10 * _LONGEST_WAIT) + random.uniform(0, min(0.5, _LONGEST_WAIT))
+def _pause(attempt: int, error: TransientError) -> float:
+    """Full jitter (AWS Architecture Blog, 2015), or what was asked for plus a little of it."""
+    if error.retry_after is not None:
+        return min(error.retry_after, 10 * _LONGEST_WAIT) + random.uniform(0, min(0.5, _LONGEST_WAIT))
+    if error.wait is not None:
+        return min(error.wait, _LONGEST_WAIT)
     return random.uniform(0, min(_LONGEST_WAIT, 0.5 * 2.0**attempt))

@@ -29,6 +29,11 @@ def credential(name: str) -> str | None:
     return found or os.environ.get(name) or None
 
 
+def renewable(*names: str) -> bool:
+    """Whether a secret is in a mounted Secret's file: it may be another one in a minute, an environment never."""
+    return any((path := _path(name)) is not None and path.is_file() for name in names)
+
+
 def ca_bundle() -> str | None:
     """The file with a private server's certificates, from the Secret or ``AWS_CA_BUNDLE``; None for the system's."""
     path = _path(CA_BUNDLE)

@@ -7,7 +7,6 @@ says so.
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +16,7 @@ from slipway.weights.orders import FetchOrder
 from slipway.weights.sources.credentials import ca_bundle, credential
 from slipway.weights.sources.listing import MANIFESTS, ListedFile, parse_manifest
 from slipway.weights.sources.web import Web
+from slipway.weights.wire import Request
 
 TOKEN = "SLIPWAY_HTTPS_TOKEN"  # noqa: S105 - a variable's name
 """Sent as a bearer token when it is set."""
@@ -36,10 +36,11 @@ class HttpsSource:
         self._web = Web(
             source=self._base,
             headers=_headers,
+            secrets=(TOKEN,),
             stall_seconds=order.stall_seconds,
-            streams=order.streams,
             ca_bundle=ca_bundle(),
         )
+        self.answered, self.refused = self._web.answered, self._web.refused
 
     def manifest(self) -> Manifest:
         """Read the list and ask for each file's size."""
@@ -51,9 +52,9 @@ class HttpsSource:
             files = list(pool.map(self._entry, listed))
         return make_manifest(source=self._source, files=files)
 
-    def read(self, entry: FileEntry, *, start: int, stop: int) -> Generator[bytes]:
-        """Read a range; see ``Source.read``."""
-        return self._web.read(self._url(entry.path), entry, start=start, stop=stop)
+    def request(self, entry: FileEntry, *, start: int, stop: int) -> Request:
+        """Ask for a range; see ``Addressed``."""
+        return self._web.request(self._url(entry.path), entry, start=start, stop=stop)
 
     def _listed(self) -> list[ListedFile]:
         for name in (SUMS, *MANIFESTS):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -35,6 +35,7 @@ from slipway.weights.manifest import READY, FileEntry, Manifest, make_manifest
 from slipway.weights.orders import FetchOrder
 from slipway.weights.sources.credentials import ca_bundle, credential
 from slipway.weights.sources.web import Web
+from slipway.weights.wire import Request
 
 TOKEN = "MODELSCOPE_API_TOKEN"  # noqa: S105 - a variable's name
 ENDPOINT = "MODELSCOPE_ENDPOINT"
@@ -71,10 +72,11 @@ class ModelScopeSource:
         self._web = Web(
             source=order.source,
             headers=_headers,
+            secrets=(TOKEN,),
             stall_seconds=order.stall_seconds,
-            streams=order.streams,
             ca_bundle=ca_bundle(),
         )
+        self.answered, self.refused = self._web.answered, self._web.refused
 
     def manifest(self) -> Manifest:
         """List the revision's files and pin the commit that they are of."""
@@ -107,10 +109,10 @@ class ModelScopeSource:
         self._pinned = answers.commit or self._revision
         return make_manifest(source=f"modelscope://{self._repo}?revision={self._pinned}", files=files)
 
-    def read(self, entry: FileEntry, *, start: int, stop: int) -> Generator[bytes]:
-        """Read a range; the hub redirects each request to a freshly signed URL of its store."""
+    def request(self, entry: FileEntry, *, start: int, stop: int) -> Request:
+        """Ask for a range; the hub redirects each request to a freshly signed URL of its store."""
         url = self._api.legacy.get_download_url(self._repo, "model", entry.path, self._pinned)
-        return self._web.read(url, entry, start=start, stop=stop)
+        return self._web.request(url, entry, start=start, stop=stop)
 
     def _explain(self, error: Exception) -> WeightsError:
         about = f"{self._source} at {self._api.legacy.endpoint}"

@@ -1,42 +1,24 @@
 """Weights from S3 and what speaks its protocol.
 
-Listing and reading go through boto3 for signing, credentials and their renewal; ranges, retries and
-verification are ours, because boto3's own ranged download accepts a flipped bit and does not continue in another
-process.
-
-Credentials are those of a mounted Secret, else what boto3's own chain finds: the environment, a shared file, a role
-of the pod (IRSA), the instance's. boto3 renews roles by itself; keys that a server calls expired are read again.
+botocore lists and says what is stated of an object's bytes; ranges, retries and verification are the engine's, because
+boto3's own ranged download accepts a flipped bit and does not continue in another process.
 """
 
 # ruff: noqa: TID253 - this module itself is imported only when such a source is used
 from __future__ import annotations
 
 import base64
-import re
-import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    HTTPClientError,
-    NoCredentialsError,
-    SSLError,
-)
-from botocore.exceptions import (
-    ConnectionError as BotoConnectionError,
-)
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from slipway.errors import UsageError, WeightsError, bounded
-from slipway.weights.digest import find_crc64nvme
+from slipway.weights.checksums import LENGTHS, Checksum, is_known
+from slipway.weights.connect import Refused
 from slipway.weights.manifest import (
     READY,
     SUMS,
@@ -47,35 +29,21 @@ from slipway.weights.manifest import (
     parse_sums,
 )
 from slipway.weights.orders import FetchOrder
-from slipway.weights.sources.base import TransientError, is_transient, parse_retry_after
-from slipway.weights.sources.credentials import ca_bundle, credential
-from slipway.weights.wire import Refused, Request
+from slipway.weights.sources.base import RENEWAL_SECONDS, TransientError
+from slipway.weights.sources.credentials import ca_bundle
+from slipway.weights.sources.s3_access import Access
+from slipway.weights.sources.s3_faults import (
+    RENEWABLE,
+    explain_error,
+    explain_fault,
+    explain_range,
+    fault_of,
+)
+from slipway.weights.wire import Request
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-_KEY_ID, _SECRET_KEY, _SESSION_TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
-_RENEWABLE = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "RequestExpired"}
-_CONNECT_SECONDS = 10
-_PIECE = 128 * 1024  # as for other sources over HTTP (web.py)
-_SIGNED_SECONDS = 3600
-"""A signature is used at once; it holds this long so that clocks may differ."""
-_ERROR_CODE = re.compile(rb"<Code>([^<]{1,100})</Code>")
-_ERROR_MESSAGE = re.compile(rb"<Message>([^<]{1,300})</Message>")
 _LONGEST_SUMS = 16 * 1024 * 1024
-
-_DENIED = {
-    "AccessDenied": "the keys are valid but may not list or read here",
-    "AllAccessDisabled": "the keys are valid but may not list or read here",
-    "403": "the server refused without a reason",
-    "InvalidAccessKeyId": "the server does not know the access key id",
-    "XAdminUserNotFound": "the server (versitygw) does not know the access key id",
-    "SignatureDoesNotMatch": "the secret key is wrong, or a proxy changes requests",
-    "ExpiredToken": "the session token has expired",
-    "InvalidToken": "the session token is not valid",
-    "RequestTimeTooSkewed": "this machine's clock differs too much from the server's",
-    "AuthorizationHeaderMalformed": "the region that requests are signed for is not the server's",
-}
+_MOST_UNEVEN_PARTS = 1000
+"""Of an object whose parts differ in length each is asked for; of others the first and the last tell."""
 
 
 class S3Source:
@@ -94,15 +62,14 @@ class S3Source:
         self._versions: dict[str, str] = {}
         self._endpoint = order.s3.endpoint_url or f"Amazon S3, {order.s3.region}"
         try:
-            self._lister = _client(order, attempts=4)
-            self._reader = _Reader(order)
+            self._access = Access(order)
         except (BotoCoreError, ValueError) as error:
             raise UsageError(
                 "the S3 settings cannot be used", about=self._endpoint, why=str(error)
             ) from error
 
     def manifest(self) -> Manifest:
-        """List the prefix; digests from SHA256SUMS, else from the objects' full SHA-256 or CRC64NVME checksums."""
+        """List the prefix; digests from SHA256SUMS, else what S3 states of the objects."""
         try:
             found = self._list()
             present = {entry.path: entry for entry in found}
@@ -119,87 +86,56 @@ class S3Source:
             with ThreadPoolExecutor(max_workers=8, thread_name_prefix="head") as pool:
                 present |= {entry.path: entry for entry in pool.map(self._stated, unknown)}
         except (ClientError, BotoCoreError) as error:
-            raise self._explain(error) from error
+            raise explain_error(error, source=self._source, endpoint=self._endpoint) from error
         return make_manifest(
             source=self._source,
             files=(replace(entry, sha256=sums.get(entry.path) or entry.sha256) for entry in present.values()),
         )
 
-    def read(self, entry: FileEntry, *, start: int, stop: int) -> Generator[bytes]:
-        """Read a range of the very version that was listed (If-Match)."""
-        key = self._prefix + entry.path
-        wanted: dict[str, Any] = {"IfMatch": entry.etag} if entry.etag else {}
-        if version := self._versions.get(entry.path):
-            wanted["VersionId"] = version
-        client = self._reader.client
-        try:
-            answer = client.get_object(
-                Bucket=self._bucket, Key=key, Range=f"bytes={start}-{stop - 1}", **wanted
-            )
-        except ClientError as error:
-            if _code(error) in _RENEWABLE and self._reader.renew(client):
-                raise TransientError(f"{_code(error)}; the keys were renewed meanwhile") from error
-            raise self._read_failure(error, entry=entry) from error
-        except BotoCoreError as error:
-            raise self._connection_failure(error) from error
-        body = answer["Body"]
-        self._note_version(entry.path, answer.get("VersionId"))
-        try:
-            got = answer.get("ContentRange", "")
-            whole = start == 0 and stop == entry.size
-            if got != f"bytes {start}-{stop - 1}/{entry.size}" and not (whole and not got):
-                raise TransientError(
-                    f"the server answered with the range {got or 'whole file'!r}, not what was asked"
-                )
-            while piece := body.read(_PIECE):
-                yield piece
-        except (BotoCoreError, OSError) as error:
-            raise self._connection_failure(error) from error
-        finally:
-            body.close()
-
     def request(self, entry: FileEntry, *, start: int, stop: int) -> Request:
-        """Sign the request for a range, for the engine to send; see ``read``."""
-        client = self._reader.client
-        wanted: dict[str, Any] = {"Range": f"bytes={start}-{stop - 1}"}
-        headers = {"Range": wanted["Range"]}
+        """Sign the request for a range of the very version that was listed, with the keys as they are now."""
+        headers = {"Range": f"bytes={start}-{stop - 1}"}
         if entry.etag:
-            wanted["IfMatch"] = headers["If-Match"] = entry.etag
-        if version := self._versions.get(entry.path):
-            wanted["VersionId"] = version
+            headers["If-Match"] = entry.etag
         try:
-            url = client.generate_presigned_url(
-                "get_object",
-                Params={"Bucket": self._bucket, "Key": self._prefix + entry.path, **wanted},
-                ExpiresIn=_SIGNED_SECONDS,
+            keys = self._access.keys()
+            url = self._access.sign(
+                bucket=self._bucket,
+                key=self._prefix + entry.path,
+                version=self._versions.get(entry.path),
+                headers=headers,
+                keys=keys,
             )
         except BotoCoreError as error:
-            raise self._connection_failure(error) from error
-        return Request(url=url, headers=headers, ca_bundle=ca_bundle(), signed_by=client)
+            if isinstance(error, NoCredentialsError):
+                raise explain_error(error, source=self._source, endpoint=self._endpoint) from error
+            # A role's keys are fetched from a server too.
+            raise TransientError(bounded(f"{type(error).__name__}: {error}", limit=160)) from error
+        # A signature is made for one host: a redirect is answered with an error that names the region.
+        return Request(url=url, headers=headers, ca_bundle=ca_bundle(), signed_by=keys, follow=False)
 
     def answered(self, entry: FileEntry, headers: Mapping[str, str]) -> None:
         """Note the version that a range came from: it stays readable when the object is replaced."""
         self._note_version(entry.path, headers.get("x-amz-version-id"))
 
     def refused(self, entry: FileEntry, request: Request, answer: Refused) -> Exception:
-        """Say what an answer to a request of ours means that is not the range."""
-        found = _ERROR_CODE.search(answer.body)
-        code = found[1].decode("utf-8", "replace") if found else str(answer.status)
-        message = _ERROR_MESSAGE.search(answer.body)
-        error = ClientError(
-            {
-                "Error": {"Code": code, "Message": message[1].decode("utf-8", "replace") if message else ""},
-                "ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": dict(answer.headers)},  # type: ignore[typeddict-item]
-            },
-            "GetObject",
-        )
-        if code in _RENEWABLE and self._reader.renew(cast("S3Client", request.signed_by)):
-            return TransientError(f"{code}; the keys were renewed meanwhile")
-        return self._read_failure(error, entry=entry)
+        """Say what an answer means that is not the range; keys that have expired may be others by now."""
+        fault = fault_of(answer)
+        if fault.code in RENEWABLE or fault.status in {401, 403}:
+            # Also keys of which one was read before and one after the Secret's files were replaced.
+            if self._access.keys_now() != request.signed_by:
+                return TransientError(f"{fault.code}; the keys were renewed meanwhile")
+            if fault.code in RENEWABLE and self._access.may_be_renewed():
+                return TransientError(
+                    f"{fault.code}; waiting for new keys in the Secret",
+                    wait=RENEWAL_SECONDS,
+                    lasting=explain_fault(fault, source=self._source, endpoint=self._endpoint),
+                )
+        return explain_range(fault, source=self._source, path=entry.path, endpoint=self._endpoint)
 
     def _list(self) -> list[FileEntry]:
         entries: list[FileEntry] = []
-        pages = self._lister.get_paginator("list_objects_v2").paginate(
+        pages = self._access.client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix
         )
         for page in pages:
@@ -217,158 +153,61 @@ class S3Source:
         about = f"{self._source}/{SUMS}"
         if entry.size > _LONGEST_SUMS:
             raise WeightsError("a list of digests is far too long", about=about, why=f"{entry.size} bytes")
-        body = self._lister.get_object(Bucket=self._bucket, Key=self._prefix + SUMS)["Body"].read()
-        return parse_sums(body.decode("utf-8", "replace"), about=about)
+        answer = self._access.client.get_object(Bucket=self._bucket, Key=self._prefix + SUMS)
+        return parse_sums(answer["Body"].read().decode("utf-8", "replace"), about=about)
 
     def _stated(self, entry: FileEntry) -> FileEntry:
-        """Add what the server states of an object's bytes: its sha256, else its CRC64NVME."""
-        head = self._lister.head_object(
-            Bucket=self._bucket, Key=self._prefix + entry.path, ChecksumMode="ENABLED"
-        )
+        """Add what the server states of an object's bytes: its sha256, else another checksum."""
+        head = self._head(entry.path)
         self._note_version(entry.path, head.get("VersionId") if head.get("ETag") == entry.etag else None)
-        # Of a multipart upload SHA-256 is a checksum of checksums ('…-3'): no digest of the file.
         whole = head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
-        sha256 = _hex_of(head.get("ChecksumSHA256"), length=32) if whole else None
-        crc = _hex_of(head.get("ChecksumCRC64NVME"), length=8) if whole and find_crc64nvme() else None
-        return replace(entry, sha256=sha256, crc64nvme=crc)
+        for kind in LENGTHS if entry.size else ():
+            value, count = _parse_checksum(head.get(f"Checksum{kind}"), kind=kind)
+            if not value or not is_known(kind):
+                continue
+            if count == 0 and whole:
+                if kind == "SHA256":
+                    return replace(entry, sha256=value)
+                return replace(entry, checksum=Checksum(kind, value))
+            if count and (lengths := self._part_lengths(entry, count=count)):
+                return replace(entry, checksum=Checksum(kind, value, lengths))
+        return entry
+
+    def _part_lengths(self, entry: FileEntry, *, count: int) -> tuple[int, ...]:
+        """In what parts an object was uploaded; empty when the server does not tell."""
+
+        def length(number: int) -> int:
+            head = self._head(entry.path, PartNumber=number)
+            # A server that does not know part numbers answers with the whole object.
+            return int(head["ContentLength"]) if head.get("PartsCount") == count else -1
+
+        first, last = length(1), length(count)
+        if min(first, last) < 0:
+            return ()
+        if first * (count - 1) + last == entry.size:
+            return (*[first] * (count - 1), last)
+        lengths = tuple(map(length, range(1, count + 1))) if count <= _MOST_UNEVEN_PARTS else ()
+        return lengths if sum(lengths) == entry.size and min(lengths, default=0) > 0 else ()
+
+    def _head(self, path: str, **more: Any) -> Mapping[str, Any]:
+        answer: Mapping[str, Any] = self._access.client.head_object(
+            Bucket=self._bucket, Key=self._prefix + path, ChecksumMode="ENABLED", **more
+        )
+        return answer
 
     def _note_version(self, path: str, version: str | None) -> None:
         # What was there before a bucket had versions has the version 'null', which an overwrite replaces.
         if version and version != "null":
             self._versions.setdefault(path, version)
 
-    def _read_failure(self, error: ClientError, *, entry: FileEntry) -> Exception:
-        status, code = _status(error), _code(error)
-        if status == 412 or code in {"NoSuchKey", "404", "InvalidRange"}:
-            return WeightsError(
-                "a file behind the source changed during the download",
-                about=f"{self._source}/{entry.path}",
-                why=f"the server answered {code}",
-                remedy="start again when the upload is finished",
-            )
-        if is_transient(status) or code in {"RequestTimeout", "SlowDown"}:
-            headers: Mapping[str, str] = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-            return TransientError(
-                f"{status} {code}", retry_after=parse_retry_after(headers.get("retry-after"))
-            )
-        return self._explain(error)
 
-    def _connection_failure(self, error: Exception) -> Exception:
-        if isinstance(error, NoCredentialsError | SSLError):
-            return self._explain(error)
-        return TransientError(bounded(f"{type(error).__name__}: {error}", limit=160))
-
-    def _explain(self, error: Exception) -> WeightsError:
-        about = f"{self._source} at {self._endpoint}"
-        if isinstance(error, ClientError):
-            code = _code(error)
-            message = bounded(str(error.response.get("Error", {}).get("Message", "")), limit=160)
-            if code == "NoSuchBucket":
-                return WeightsError(
-                    f"there is no bucket {self._bucket}",
-                    about=about,
-                    remedy="correct the source, or make the bucket",
-                )
-            if code in _DENIED or _status(error) == 403:
-                return WeightsError(
-                    "S3 denied access",
-                    about=about,
-                    why=f"{code}: {_DENIED.get(code, message)}",
-                    remedy="check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the Secret and their rights",
-                )
-            return WeightsError(
-                "S3 answered with an error", about=about, why=f"{_status(error)} {code}: {message}"
-            )
-        if isinstance(error, NoCredentialsError):
-            return WeightsError(
-                "there are no S3 credentials",
-                about=about,
-                remedy="give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to the pod from a Secret",
-            )
-        if isinstance(error, SSLError):
-            return WeightsError(
-                "the S3 server's certificate is not trusted",
-                about=about,
-                why=str(error),
-                remedy="name the server's CA bundle in AWS_CA_BUNDLE",
-            )
-        if isinstance(
-            error, EndpointConnectionError | ConnectTimeoutError | BotoConnectionError | HTTPClientError
-        ):
-            return WeightsError(
-                "the S3 server cannot be reached",
-                about=about,
-                why=bounded(str(error), limit=200),
-                remedy="check endpoint_url, and that the cluster's network lets this pod out to it",
-            )
-        return WeightsError("S3 failed", about=about, why=bounded(f"{type(error).__name__}: {error}"))
-
-
-class _Reader:
-    """The client that reads, made anew when its keys have expired and others are there."""
-
-    def __init__(self, order: FetchOrder) -> None:
-        self._order, self._lock = order, threading.Lock()
-        self._keys = _keys()
-        self.client = _client(order, attempts=1)
-
-    def renew(self, refused: S3Client) -> bool:
-        """Read the keys again; returns whether a request with the refused client is worth another try."""
-        with self._lock:
-            if self.client is not refused:
-                return True
-            keys = _keys()
-            if keys == self._keys:
-                return False
-            self._keys, self.client = keys, _client(self._order, attempts=1)
-            return True
-
-
-def _keys() -> tuple[str | None, ...]:
-    """The keys that boto3 would find now; reading a role's renews it when it is due."""
-    if credential(_KEY_ID):
-        return tuple(credential(name) for name in (_KEY_ID, _SECRET_KEY, _SESSION_TOKEN))
-    found = boto3.session.Session().get_credentials()
-    if found is None:
-        return ()
-    frozen = found.get_frozen_credentials()
-    return (frozen.access_key, frozen.secret_key, frozen.token)
-
-
-def _client(order: FetchOrder, *, attempts: int) -> S3Client:
-    # Without a key id of ours all three stay None, and boto3 asks its own chain.
-    key_id = credential(_KEY_ID)
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=order.s3.endpoint_url,
-        region_name=order.s3.region,
-        verify=ca_bundle(),
-        aws_access_key_id=key_id,
-        aws_secret_access_key=credential(_SECRET_KEY) if key_id else None,
-        aws_session_token=credential(_SESSION_TOKEN) if key_id else None,
-        config=Config(
-            signature_version="s3v4",
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=order.stall_seconds,
-            max_pool_connections=order.streams + 8,
-            retries={"total_max_attempts": attempts, "mode": "standard"},
-            s3={"addressing_style": order.s3.addressing},
-            # Ranges carry no usable checksum and whole files are hashed by us: don't pay for it twice.
-            response_checksum_validation="when_required",
-        ),
-    )
-
-
-def _hex_of(encoded: str | None, *, length: int) -> str | None:
-    if not encoded or "-" in encoded:
-        return None
-    data = base64.b64decode(encoded)
-    return data.hex() if len(data) == length else None
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", "unknown"))
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+def _parse_checksum(stated: str | None, *, kind: str) -> tuple[str, int]:
+    """A checksum as S3 writes it: base64, and after a dash how many parts it is the checksum of; "" for none."""
+    encoded, _, count = (stated or "").partition("-")
+    try:
+        data = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return "", 0
+    if len(data) != LENGTHS[kind] or (count and not count.isdigit()):
+        return "", 0
+    return data.hex(), int(count or 0)

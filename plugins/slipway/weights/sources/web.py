@@ -1,21 +1,24 @@
-"""Reading over HTTP, for every source whose files have URLs."""
+"""HTTP, for every source whose files have URLs: lists and sizes through urllib3, requests for ranges for the engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
 
 from slipway.errors import WeightsError, bounded
+from slipway.weights.connect import Refused, find_proxy, proxy_authorization
 from slipway.weights.manifest import FileEntry
-from slipway.weights.sources.base import TransientError, is_transient, parse_retry_after
+from slipway.weights.sources.base import RENEWAL_SECONDS, TransientError, is_transient, parse_retry_after
+from slipway.weights.sources.credentials import renewable
+from slipway.weights.wire import Request
 
 _CONNECT_SECONDS = 10
-_PIECE = 128 * 1024
-"""Bytes in one piece: urllib3 keeps each twice for a moment, and there may be as many moments as streams."""
-
 _LONGEST_TEXT = 16 * 1024 * 1024
+_HEADS = 8
+_DENIED = {401, 403}
 
 
 class Web:
@@ -27,6 +30,7 @@ class Web:
     Args:
         headers: gives what is sent with a request; asked for each one, since a token may be renewed meanwhile. May
             hold a token, which therefore never appears in an error.
+        secrets: the names of the secrets that these headers are made of.
         ca_bundle: a file of certificates to trust; None for the system's.
     """
 
@@ -35,49 +39,55 @@ class Web:
         *,
         source: str,
         headers: Callable[[], Mapping[str, str]],
+        secrets: tuple[str, ...],
         stall_seconds: float,
-        streams: int,
         ca_bundle: str | None = None,
     ) -> None:
-        self._source, self._given = source, headers
-        self._pool = urllib3.PoolManager(
-            ca_certs=ca_bundle,
-            maxsize=streams + 2,
-            retries=urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5),
-            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=stall_seconds),
+        self._source, self._given, self._secrets, self._ca_bundle = source, headers, secrets, ca_bundle
+        self._was_admitted = False
+        common: dict[str, Any] = {
+            "ca_certs": ca_bundle,
+            "maxsize": _HEADS,
+            "retries": urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5),
+            "timeout": urllib3.Timeout(connect=_CONNECT_SECONDS, read=stall_seconds),
+        }
+        proxy = find_proxy(source)
+        self._pool = (
+            urllib3.ProxyManager(proxy.geturl(), proxy_headers=proxy_authorization(proxy), **common)
+            if proxy
+            else urllib3.PoolManager(**common)
         )
 
-    def read(self, url: str, entry: FileEntry, *, start: int, stop: int) -> Generator[bytes]:
-        """Yield a range of a file; see ``Source.read``."""
-        headers = {**self._headers(), "Range": f"bytes={start}-{stop - 1}"}
+    def request(self, url: str, entry: FileEntry, *, start: int, stop: int) -> Request:
+        """Make the request for a range; see ``Addressed.request``."""
+        given = dict(self._given())
+        headers = {**given, "Range": f"bytes={start}-{stop - 1}"}
         if entry.etag and not entry.etag.startswith("W/"):
             headers["If-Match"] = entry.etag
-        with_body = self._open("GET", url, headers=headers, about=entry.path)
-        try:
-            whole = start == 0 and stop == entry.size
-            got = with_body.headers.get("Content-Range", "")
-            if with_body.status == 200 and not whole:
-                raise WeightsError(
-                    "the server does not give ranges of a file",
-                    about=f"{self._source}/{entry.path}",
-                    remedy="serve the model with a server that does: nginx, Caddy, an object store",
-                )
-            if with_body.status == 206 and got not in {
-                f"bytes {start}-{stop - 1}/{entry.size}",
-                f"bytes {start}-{stop - 1}/*",
-            }:
-                raise TransientError(f"the server answered with the range {got!r}, not what was asked")
-            while piece := with_body.read(_PIECE):
-                yield piece
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise TransientError(bounded(f"{type(error).__name__}: {error}", limit=160)) from error
-        finally:
-            with_body.close()
+        return Request(url=url, headers=headers, ca_bundle=self._ca_bundle, signed_by=given)
+
+    def answered(self, entry: FileEntry, headers: Mapping[str, str]) -> None:
+        """Note that access was granted; see ``Addressed.answered``."""
+        self._was_admitted = True
+
+    def refused(self, entry: FileEntry, request: Request, answer: Refused) -> Exception:
+        """Say what an answer means that is not the range; a token may have expired and be another one now."""
+        failure = self._failure(answer.status, answer.headers, about=entry.path)
+        if answer.status in _DENIED and self._given() != request.signed_by:
+            return TransientError(f"{answer.status}; the token was renewed meanwhile")
+        if answer.status in _DENIED and self._was_admitted and renewable(*self._secrets):
+            assert isinstance(failure, WeightsError)
+            return TransientError(
+                f"the server answered {answer.status}; waiting for a new token",
+                wait=RENEWAL_SECONDS,
+                lasting=failure,
+            )
+        return failure
 
     def text(self, url: str, *, about: str) -> str | None:
         """Read a small text file; None when the server has none of that name."""
         try:
-            answer = self._open("GET", url, headers=self._headers(), about=about)
+            answer = self._open("GET", url, about=about)
         except FileNotFoundError:
             return None
         except TransientError as error:
@@ -93,7 +103,7 @@ class Web:
     def head(self, url: str, *, about: str) -> tuple[int, str | None]:
         """Ask for a file's size and ETag."""
         try:
-            answer = self._open("HEAD", url, headers=self._headers(), about=about)
+            answer = self._open("HEAD", url, about=about)
         except FileNotFoundError as error:
             raise WeightsError(
                 "the source lacks a file that its list names",
@@ -108,40 +118,45 @@ class Web:
             raise WeightsError("the server does not say how long a file is", about=f"{self._source}/{about}")
         return int(length), answer.headers.get("ETag")
 
-    def _headers(self) -> dict[str, str]:
-        return {**self._given(), "Accept-Encoding": "identity"}
-
-    def _open(
-        self, method: str, url: str, *, headers: Mapping[str, str], about: str
-    ) -> urllib3.BaseHTTPResponse:
+    def _open(self, method: str, url: str, *, about: str) -> urllib3.BaseHTTPResponse:
+        headers = {**self._given(), "Accept-Encoding": "identity"}
         try:
-            answer = self._pool.request(method, url, headers=dict(headers), preload_content=False)
+            answer = self._pool.request(method, url, headers=headers, preload_content=False)
         except urllib3.exceptions.HTTPError as error:
             why = bounded(f"{type(error).__name__} at {urlsplit(url).hostname}", limit=160)
             raise TransientError(why) from error
         if answer.status in {200, 206}:
+            self._was_admitted = True
             return answer
-        status, retry_after = answer.status, parse_retry_after(answer.headers.get("Retry-After"))
+        status = answer.status
         answer.close()
-        if is_transient(status):
-            raise TransientError(f"the server answered {status}", retry_after=retry_after)
-        if status in {404, 410} and "Range" not in headers:
+        if status in {404, 410}:
             raise FileNotFoundError(f"the server answered {status}")
-        if status in {401, 403}:
-            raise WeightsError(
+        raise self._failure(status, answer.headers, about=about)
+
+    def _failure(
+        self, status: int, headers: Mapping[str, str], *, about: str
+    ) -> TransientError | WeightsError:
+        if is_transient(status):
+            return TransientError(
+                f"the server answered {status}",
+                retry_after=parse_retry_after(headers.get("retry-after")),
+            )
+        if status in _DENIED:
+            return WeightsError(
                 "the server denied access",
                 about=f"{self._source}: {about}",
                 why=f"it answered {status}",
                 remedy="check the token in the Secret, and that it may read this model",
             )
         if status in {404, 410, 412, 416}:
-            raise WeightsError(
+            return WeightsError(
                 "a file behind the source changed during the download",
                 about=f"{self._source}/{about}",
                 why=f"the server answered {status}",
                 remedy="start again when the upload is finished",
             )
-        raise WeightsError(
+        return WeightsError(
             "the server answered with an error", about=f"{self._source}: {about}", why=str(status)
         )
 
