@@ -433,6 +433,8 @@ def test_replicas_of_a_deployment_change_one_after_another_without_a_failure(sta
     print(f"rolling: {len(clients.answers)} answers, {len(clients.failures)} failures")
     assert clients.failures == []
     assert stage.workloads() == {"ramp": second.label} and stage.standing().published == second.label
+    third = stage.deploy("third", strategy="recreate")
+    assert stage.workloads() == {"ramp": third.label}
 
 
 def test_recreate_ends_the_old_ones_first_and_finishes(stage: Stage) -> None:
