@@ -38,8 +38,10 @@ ENDPOINTS: dict[Controller, str] = {
     "LeaderWorkerSet": "qwen3-tiny-pair",
 }
 SERVER = """
-import http.server, sys, threading, time
+import http.server, os, signal, threading, time
 
+# A first process that says nothing of a signal does not get it.
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 running, lock = 0, threading.Lock()
 
 
@@ -105,7 +107,7 @@ class Stage:
             "image": self.image,
             **command,
             "worker": Process(**command) if self.controller == "LeaderWorkerSet" else None,
-            "env": {},
+            "env": {"PYTHONUNBUFFERED": "1"},
             "requests": {"cpu": "5m", "memory": "32Mi"},
             "limits": {"memory": "96Mi"},
             "running_metric": "running",
@@ -254,15 +256,18 @@ PROBED = {"steps": [], "ttft_seconds": 0.1, "answer": "fine", "served_names": ["
 
 
 def wait_for_answer(address: str) -> None:
-    """As a probe does: a Service that was made a moment ago leads nowhere until the node has its rules."""
+    """As a probe does: a Service that was made a moment ago leads nowhere, or astray, until the node has its rules."""
     deadline = time.monotonic() + 30
     while True:
         try:
-            assert httpx.get(f"{address}/health", timeout=10, trust_env=False).is_success
-            return
-        except httpx.ConnectError:
-            assert time.monotonic() < deadline, address
-            time.sleep(0.2)
+            answer = httpx.get(f"{address}/health", timeout=10, trust_env=False)
+            if answer.text == "fine":
+                return
+            why = str(answer)
+        except httpx.HTTPError as error:
+            why = str(error)
+        assert time.monotonic() < deadline, f"{address}: {why}"
+        time.sleep(0.2)
 
 
 def restarts(pod: Object) -> int:
@@ -428,6 +433,8 @@ def test_replicas_of_a_deployment_change_one_after_another_without_a_failure(sta
     print(f"rolling: {len(clients.answers)} answers, {len(clients.failures)} failures")
     assert clients.failures == []
     assert stage.workloads() == {"ramp": second.label} and stage.standing().published == second.label
+    third = stage.deploy("third", strategy="recreate")
+    assert stage.workloads() == {"ramp": third.label}
 
 
 def test_recreate_ends_the_old_ones_first_and_finishes(stage: Stage) -> None:

@@ -45,7 +45,17 @@ def test_blue_is_what_is_rendered(endpoint: str) -> None:
     placed = in_colour(rendered, plan, "blue")
 
     changed = [one for one, other in zip(placed.objects(), rendered.objects(), strict=True) if one != other]
-    assert [one["kind"] for one in changed] in ([], ["LeaderWorkerSet"]), "all groups of a set at once"
+    assert changed == []
+
+
+def test_all_groups_of_a_set_go_at_once_unless_they_roll_and_one_that_is_stopped_is_accepted() -> None:
+    plan, rendered = planned(GROUP)
+    numbers = [
+        controller(in_colour(rendered, plan, "blue", replicas=replicas))["spec"]["rolloutStrategy"]
+        for replicas in (0, 1, 3)
+    ]
+
+    assert [one["rollingUpdateConfiguration"]["maxUnavailable"] for one in numbers] == [1, 1, 3]
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -213,7 +223,6 @@ def chosen_in(seen: Seen, *, access_mode: str) -> Rollout:
         seen,
         subject_of(plan, rendered),
         plan=plan,
-        label=rendered.release,
         serving=Workload(placed),
         asked=None,
         by="",

@@ -248,6 +248,17 @@ def test_an_unchanged_plan_restarts_nothing_in_either_colour(life: Life) -> None
     assert json.dumps(after["spec"]["template"], sort_keys=True) == pods
 
 
+def test_what_changed_nothing_when_it_resolved_may_have_to_replace_what_came_before_it(life: Life) -> None:
+    second, as_before = resolve(life), resolve(life, THIRD, seqs=None)
+    apply(life, second)
+    prove(life, second)
+
+    apply(life, as_before)
+
+    assert workloads(life) == {GREEN: second.label, BLUE: as_before.label}
+    assert selected(life) == second.label
+
+
 def test_what_fails_before_requests_go_to_it_is_removed_with_its_evidence_kept(
     life: Life, tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def subject_of(plan: Plan, rendered: Rendered) -> Subject:
     set operator makes, or that comes with its volume, is not looked for in advance.
     """
     objects = rendered.objects()
+    unchanged = plan.rollout.serving == rendered.release
     return Subject.model_validate(
         {
             "endpoint": plan.endpoint,
@@ -113,7 +114,7 @@ def subject_of(plan: Plan, rendered: Rendered) -> Subject:
             ),
             # Workers of a group hold cards as their leader does.
             "replaced": {ENDPOINT_LABEL: plan.object_name},
-            "kept": plan.rollout.serving if plan.rollout.beside else None,
+            "kept": plan.rollout.serving if plan.rollout.beside and not unchanged else None,
         }
     )
 

@@ -44,7 +44,6 @@ def choose(
     subject: Subject,
     *,
     plan: Plan,
-    label: str,
     serving: Workload | None,
     asked: Strategy | None,
     by: str,
@@ -55,15 +54,12 @@ def choose(
         view: the cluster.
         subject: the release's pods.
         plan: of the release, with its record's canary.
-        label: of the release.
         serving: the workload that serves.
         asked: by a person.
         by: where the person says so.
     """
     if serving is None or serving.replicas == 0:
         return _in_place(plan, "nothing serves that has to stay up")
-    if serving.release == label:
-        return _in_place(plan, "nothing about the pods changes, so none is replaced", serving)
     wanted = serving.replicas * plan.pods_per_replica
     room, told = _room_beside(view, subject, plan=plan, serving=serving)
     surge = (

@@ -66,7 +66,9 @@ def _roll(controller: Manifest, rollout: Rollout) -> None:
         numbers = {"maxSurge": rollout.surge, "maxUnavailable": rollout.unavailable}
         spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": numbers}
     if controller["kind"] == "LeaderWorkerSet":
-        surge, unavailable = (rollout.surge, rollout.unavailable) if rolling else (0, "100%")
+        # At least one, as the API wants it beside a surge of 0, also for a set that is scaled to 0.
+        all_groups = max(1, spec.get("replicas", 1))
+        surge, unavailable = (rollout.surge, rollout.unavailable) if rolling else (0, all_groups)
         spec["rolloutStrategy"] = {
             "type": "RollingUpdate",
             "rollingUpdateConfiguration": {"maxUnavailable": unavailable, "maxSurge": surge},

@@ -36,8 +36,9 @@ Say = Callable[..., None]
 def choose_rollout(plan: Plan, rendered: Rendered, *, last: Release | None, asked: Strategy | None) -> Plan:
     """Return the plan with how it is rolled out: as the run says, else the endpoint's record, else by free room.
 
-    The cluster is asked only where something serves and would be replaced. Where a connection may not see nodes and
-    pods, nobody can say that there is room.
+    The cluster is asked only where something serves; also where nothing about the pods changes, since a run that is
+    before this one in the queue may change them. Where a connection may not see nodes and pods, nobody can say that
+    there is room.
 
     Raises:
         UsageError: a canary is asked for, and the endpoint has no route.
@@ -50,10 +51,9 @@ def choose_rollout(plan: Plan, rendered: Rendered, *, last: Release | None, aske
     if asked is None and record is not None and record.strategy is not None:
         asked, by = record.strategy, "the endpoint's record"
     refuse_canary_without_route(plan, asked)
-    given: dict[str, Any] = {"asked": asked, "by": by, "label": rendered.release, "plan": plan}
-    if last is None or last.label == rendered.release:
-        why = "nothing serves that has to stay up" if last is None else "nothing about the pods changes"
-        rollout = Rollout(reason=why, serving=last.label if last else None)
+    given: dict[str, Any] = {"asked": asked, "by": by, "plan": plan}
+    if last is None:
+        rollout = Rollout(reason="nothing serves that has to stay up")
     else:
         rollout = _by_room(plan, rendered, last, choose, given)
     return plan.model_copy(
