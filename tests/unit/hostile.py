@@ -37,6 +37,7 @@ SUITABLE: tuple[Any, ...] = (
     "17s",
     "10.7.7.7",
     "enUS",
+    "Benign7",
     "extra.be",
     "be",
     "0774",
