@@ -64,7 +64,7 @@ def target(record: Cluster, live: Live | None = None, **more: Any) -> Target:
 
 def with_setup(**setup: Any) -> Cluster:
     sandbox = CATALOG.clusters["sandbox"].model_dump()
-    return Cluster.model_validate({**sandbox, "setup": setup})
+    return Cluster.model_validate({**sandbox, "setup": setup, "gateway": None})
 
 
 FORBIDDEN = (
