@@ -3,109 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from slipway.catalog.read import include_directory, read_catalog
-from slipway.catalog.records import Accelerator
+from slipway.catalog.read import include_directory
 from slipway.checks.findings import Finding, table
-from slipway.checks.plan import site_of
 from slipway.checks.registry import CHECKS
 from slipway.checks.run import run_checks
-from slipway.checks.subject import Site, Subject
+from slipway.checks.subject import Site
 from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Object, Ref, ref_of
-from tests.unit.checks_snapshot import certificate, encoded
+from tests.cluster.checks_bench import Bench
+from tests.cluster.checks_live_faults import FAULTS, GATEWAY, gateway_of, simulated
 from tests.unit.checks_terminal import command_of
-
-PROJECT = Path(__file__).resolve().parents[2]
-GATEWAY = "gateway.networking.k8s.io"
-ROLES = "rbac.authorization.k8s.io"
-
-
-@dataclass
-class Bench:
-    """A cluster to break: a namespace and a cluster record of the test's own, and everything is put back at the end."""
-
-    cluster: Cluster
-    namespace: str
-    image: str
-    include: Path
-    kubeconfig: Path
-    left: contextlib.ExitStack
-
-    @property
-    def node(self) -> str:
-        return str(self.cluster.list(api_version="v1", kind="Node")[0]["metadata"]["name"])
-
-    def make(self, api_version: str, kind: str, name: str, **more: Any) -> Ref:
-        """Make an object; it goes at the end. In the namespace, unless ``cluster_wide``."""
-        place = {} if more.pop("cluster_wide", False) else {"namespace": self.namespace}
-        metadata = {"name": name, **place, "labels": more.pop("labels", {})}
-        made = {"apiVersion": api_version, "kind": kind, "metadata": metadata, **more}
-        self.cluster.create(made)
-        ref = ref_of(made)
-        self.left.callback(lambda: self.cluster.delete(ref))
-        return ref
-
-    def run(self, command: str, *, files: tuple[Path, Path] | None = None) -> str:
-        """Type a command, with what a person would have to fill in."""
-        line, _, text = command.replace("…", "hunter2").partition("\n")
-        if files:
-            line = line.replace("--cert=FILE", f"--cert={files[0]}").replace(
-                "--key=FILE", f"--key={files[1]}"
-            )
-        programs = f"{self.kubeconfig.parents[1] / 'bin'}:{PROJECT / '.venv/bin'}:{os.environ['PATH']}"
-        environment = {
-            **os.environ,
-            "PATH": programs,
-            "KUBECONFIG": str(self.kubeconfig),
-            "SLIPWAY_INCLUDE": str(self.include),
-        }
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", line],
-            input=text,
-            text=True,
-            env=environment,
-            capture_output=True,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-        return done.stdout
-
-    def subject(self, **more: Any) -> Subject:
-        return Subject.model_validate(
-            {
-                "endpoint": "one",
-                "namespace": self.namespace,
-                "images": (self.image,),
-                "tools_image": self.image,
-                "requests": {"cpu": "10m", "memory": "32Mi"},
-                **more,
-            }
-        )
-
-    def site(self, *endpoints: Subject, devices: tuple[Accelerator, ...] = (), **record: Any) -> Site:
-        """A site whose cluster record is in a catalog, so that `slipway render --cluster scratch` has it too."""
-        whole = {
-            "name": "scratch",
-            "connection": "scratch",
-            "registry": "localhost/slipway",
-            "storage": {"storage_class": "local-path", "access_mode": "ReadWriteOnce"},
-            "accelerators": {"cpu": {}},
-            **record,
-        }
-        path = self.include / "catalog" / "clusters" / "scratch.yaml"
-        path.write_text(yaml.safe_dump(whole), encoding="utf-8")
-        site = site_of(read_catalog(self.include), "scratch", include=self.include)
-        return site.model_copy(update={"endpoints": endpoints, "devices": devices or site.devices})
 
 
 @pytest.fixture
@@ -114,207 +28,6 @@ def bench(cluster: Cluster, namespace: str, image: str, kubeconfig: Path, tmp_pa
     include = Path(shutil.copytree(include_directory(), tmp_path / "include"))
     with contextlib.ExitStack() as left:
         yield Bench(cluster, namespace, image, include, kubeconfig, left)
-
-
-Break = Callable[[Bench], Site]
-
-
-def missing_namespace(bench: Bench) -> Site:
-    name = f"{bench.namespace}-new"
-    ref = Ref(apiVersion="v1", kind="Namespace", name=name)
-    bench.left.callback(lambda: bench.cluster.delete(ref))
-    return bench.site(bench.subject(namespace=name))
-
-
-def stricter_namespace(bench: Bench) -> Site:
-    bench.run(
-        f"kubectl label namespace {bench.namespace} --overwrite pod-security.kubernetes.io/enforce=restricted"
-    )
-    return bench.site(bench.subject(pod_security="baseline"))
-
-
-def quota(bench: Bench) -> Site:
-    bench.make("v1", "ResourceQuota", "none", spec={"hard": {"requests.cpu": "0", "pods": "9"}})
-    return bench.site(bench.subject())
-
-
-def limit_range(bench: Bench) -> Site:
-    limits = [{"type": "Container", "max": {"memory": "16Mi"}}]
-    bench.make("v1", "LimitRange", "low", spec={"limits": limits})
-    return bench.site(bench.subject())
-
-
-def missing_secret(bench: Bench) -> Site:
-    return bench.site(bench.subject(secrets=[{"name": "new", "keys": ["key"]}]))
-
-
-def secret_without_key(bench: Bench) -> Site:
-    bench.make("v1", "Secret", "half", stringData={"other": "x"})
-    return bench.site(bench.subject(secrets=[{"name": "half", "keys": ["key"]}]))
-
-
-def missing_class(bench: Bench) -> Site:
-    name = f"{bench.namespace}-nfs"
-    ref = Ref(apiVersion="storage.k8s.io/v1", kind="StorageClass", name=name)
-    bench.left.callback(lambda: bench.cluster.delete(ref))
-    nfs = [{"storage_class": name, "server": "nfs.example", "share": "/export"}]
-    storage = {"storage_class": name, "access_mode": "ReadWriteMany"}
-    # Its driver is not here either, which is a fault of its own; the class is what the command makes.
-    return bench.site(bench.subject(), storage=storage, setup={"nfs": nfs})
-
-
-def wrong_label(bench: Bench) -> Site:
-    key = f"slipway.io/{bench.namespace}"
-    bench.left.callback(lambda: bench.run(f"kubectl label node {bench.node} {key}-"))
-    bench.run(f"kubectl label node {bench.node} {key}=off")
-    return bench.site(bench.subject(), setup={"node_labels": {key: "on"}})
-
-
-def closed_node(bench: Bench) -> Site:
-    bench.left.callback(lambda: bench.run(f"kubectl uncordon {bench.node}"))
-    bench.run(f"kubectl cordon {bench.node}")
-    return bench.site(bench.subject())
-
-
-def simulated(bench: Bench, *, taint: bool) -> Site:
-    resource = f"slipway.io/{bench.namespace}"
-    node = Ref(apiVersion="v1", kind="Node", name=bench.node)
-    status = {"status": {"capacity": {resource: "8"}, "allocatable": {resource: "8"}}}
-    gone = {"status": {"capacity": {resource: None}, "allocatable": {resource: None}}}
-    bench.left.callback(lambda: bench.cluster.patch(node, gone, subresource="status"))
-    bench.cluster.patch(node, status, subresource="status")
-    if taint:
-        bench.left.callback(lambda: bench.run(f"kubectl taint node {bench.node} {resource}- || true"))
-        bench.run(f"kubectl taint node {bench.node} {resource}=off:NoSchedule")
-    else:
-        bench.left.callback(lambda: bench.run(f"kubectl label node {bench.node} run.ai/fake.gpu-"))
-        bench.run(f"kubectl label node {bench.node} run.ai/fake.gpu=true")
-    device = {"name": "card", "kind": "nvidia", "offered_by": "kubernetes", "resource": resource}
-    return bench.site(bench.subject(), devices=(Accelerator.model_validate(device),))
-
-
-def passed_over(bench: Bench) -> Site:
-    bench.run(f"kubectl label namespace {bench.namespace} hami.io/webhook=ignore")
-    device = {"name": "share", "kind": "nvidia", "offered_by": "hami", "resource": "nvidia.com/gpu"}
-    return bench.site(bench.subject(), devices=(Accelerator.model_validate(device),))
-
-
-def scaled_to_nought(bench: Bench) -> Site:
-    labels = {"app": "keda"}
-    container = {
-        "name": "c",
-        "image": bench.image,
-        "imagePullPolicy": "Never",
-        "command": ["sleep", "600"],
-        "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}},
-    }
-    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
-    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
-    bench.make("apps/v1", "Deployment", "keda-operator", spec=spec)
-    return bench.site(bench.subject(apis=[{"api_version": "keda.sh/v1alpha1", "kind": "ScaledObject"}]))
-
-
-def no_node_port(bench: Bench) -> Site:
-    bench.make("v1", "Service", "nodes", spec={"ports": [{"port": 8000}]})
-    return bench.site(bench.subject(node_ports=[{"name": "nodes"}]))
-
-
-def missing_pool(bench: Bench) -> Site:
-    ref = Ref(
-        apiVersion="metallb.io/v1beta1", kind="IPAddressPool", namespace=bench.namespace, name="scratch"
-    )
-    bench.left.callback(lambda: bench.cluster.delete(ref))
-    pools = [{"name": "scratch", "addresses": ["192.0.2.1-192.0.2.9"]}]
-    return bench.site(
-        bench.subject(), setup={"address_pools": pools, "address_pool_namespace": bench.namespace}
-    )
-
-
-def gateway_of(bench: Bench, **listener: Any) -> dict[str, Any]:
-    return {
-        "name": "scratch",
-        "namespace": bench.namespace,
-        "gateway_class": bench.namespace,
-        "listeners": [{"name": "https", "port": 443, "certificate": "models-tls", **listener}],
-    }
-
-
-def missing_gateway(bench: Bench) -> Site:
-    ref = Ref(apiVersion=f"{GATEWAY}/v1", kind="Gateway", namespace=bench.namespace, name="scratch")
-    bench.left.callback(lambda: bench.cluster.delete(ref))
-    return bench.site(bench.subject(), gateway=gateway_of(bench))
-
-
-def route_elsewhere(bench: Bench) -> Site:
-    bench.make("v1", "Service", "right", spec={"ports": [{"port": 8080}]})
-    parents = [{"name": "scratch", "namespace": bench.namespace}]
-    rules = [{"backendRefs": [{"name": "wrong", "port": 8080}]}]
-    bench.make(f"{GATEWAY}/v1", "HTTPRoute", "scratch", spec={"parentRefs": parents, "rules": rules})
-    routes = [{"name": "scratch", "namespace": bench.namespace, "service": "right", "port": 8080}]
-    return bench.site(bench.subject(), gateway=gateway_of(bench), setup={"routes": routes})
-
-
-def expired_certificate(bench: Bench) -> Site:
-    spec = {
-        "gatewayClassName": bench.namespace,
-        "listeners": [
-            {
-                "name": "https",
-                "port": 443,
-                "protocol": "HTTPS",
-                "hostname": "chat.example",
-                "tls": {"certificateRefs": [{"name": "models-tls"}]},
-            }
-        ],
-    }
-    bench.make(f"{GATEWAY}/v1", "Gateway", "scratch", spec=spec)
-    data = {"tls.crt": encoded(certificate("chat.example", days=-3)), "tls.key": encoded("k")}
-    bench.make("v1", "Secret", "models-tls", type="Opaque", data=data)
-    return bench.site(bench.subject(), gateway=gateway_of(bench, host="chat.example"))
-
-
-def dataset_without_model(bench: Bench) -> Site:
-    version = "dataset.baizeai.io/v1alpha1"
-    with contextlib.suppress(Exception):
-        bench.make("v1", "Namespace", "public", cluster_wide=True)
-    metadata = {"name": bench.namespace, "namespace": "public"}
-    spec = {"source": {"type": "HTTP", "uri": "http://example.com/x"}}
-    made = {"apiVersion": version, "kind": "Dataset", "metadata": metadata, "spec": spec}
-    bench.cluster.create(made)
-    bench.left.callback(lambda: bench.cluster.delete(ref_of(made)))
-    chart = {
-        "name": "hydra-agent",
-        "namespace": bench.namespace,
-        "chart": "hydra/hydra-agent",
-        "version": "0.12.3",
-    }
-    return bench.site(bench.subject(), setup={"charts": [chart]})
-
-
-FAULTS: dict[str, tuple[Break, str, str]] = {
-    "namespace missing": (missing_namespace, "namespace", "no such namespace"),
-    "namespace too strict": (stricter_namespace, "namespace", "enforces Pod Security level restricted"),
-    "quota 0": (quota, "quotas", "requests.cpu: endpoint one does not fit"),
-    "limit range": (limit_range, "quotas", "endpoint one asks for 32Mi"),
-    "Secret missing": (missing_secret, "secrets", "no such Secret"),
-    "Secret without its key": (secret_without_key, "secrets", "no value for key"),
-    "storage class gone": (missing_class, "classes", "no such storage class"),
-    "wrong label": (wrong_label, "labels", "on no node"),
-    "node closed": (closed_node, "machines", "takes pods"),
-    "taint": (lambda bench: simulated(bench, taint=True), "cards", "is not tolerated"),
-    "HAMi passes over the namespace": (passed_over, "hami", "passes over its pods"),
-    "scaled to 0": (scaled_to_nought, "apis", "it is scaled to 0"),
-    "no node port": (no_node_port, "balancers", "it has no node port"),
-    "pool missing": (missing_pool, "balancers", "no such pool"),
-    "Gateway missing": (missing_gateway, "gateways", "no such Gateway"),
-    "route leads elsewhere": (route_elsewhere, "routes", "does not lead to Service"),
-    "certificate expired": (expired_certificate, "gateways", "it expired 3 days ago"),
-    "data set without its model's name": (
-        dataset_without_model,
-        "hydra",
-        "label hydra.io/model-id is missing",
-    ),
-}
 
 
 def told(found: list[Finding], check: str, words: str) -> list[Finding]:
@@ -364,6 +77,70 @@ def test_a_right_that_is_taken_away_is_given_back_by_the_role_that_is_printed(
     [finding] = told(run_checks(limited, site, checks=only), "permissions", "leases")
     bench.run(command_of(finding.remedy))
     assert told(run_checks(limited, site, checks=only), "permissions", "leases") == []
+
+
+AGENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: NAME, namespace: {{ .Release.Namespace }}}
+spec:
+  selector: {matchLabels: {app: NAME}}
+  template:
+    metadata: {labels: {app: NAME}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - {name: c, image: IMAGE, imagePullPolicy: Never, command: [sleep, "600"]}
+"""
+CONFIG = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: hydra-agent, namespace: {{ .Release.Namespace }}}
+data:
+  config.yaml: |
+    {{- toYaml .Values.global.config | nindent 4 }}
+"""
+
+
+@pytest.fixture
+def hydra(bench: Bench, tmp_path: Path) -> Site:
+    """A worker of Hydra whose agent's chart is a small one of our own: the real one is not to be had."""
+    chart = tmp_path / "hydra-agent"
+    (chart / "templates").mkdir(parents=True)
+    (chart / "Chart.yaml").write_text("apiVersion: v2\nname: hydra-agent\nversion: 0.12.3\n")
+    for name in ("hydra-agent", "knoway-gateway"):
+        text = AGENT.replace("NAME", name).replace("IMAGE", bench.image)
+        (chart / "templates" / f"{name}.yaml").write_text(text)
+    (chart / "templates" / "config.yaml").write_text(CONFIG)
+    server = {"address": "hydra.example:443", "plaintext": False, "insecure": False}
+    config = {"cluster_name": "worker-1", "agent_base_url": "http://models.example", "agent_server": server}
+    setup = {
+        "name": "hydra-agent",
+        "namespace": bench.namespace,
+        "chart": str(chart),
+        "version": "0.12.3",
+        "values": {"global": {"config": config}},
+    }
+    bench.left.callback(lambda: bench.run(f"helm -n {bench.namespace} uninstall hydra-agent || true"))
+    return bench.site(bench.subject(), setup={"charts": [setup]})
+
+
+def test_hydras_agent_is_installed_and_corrected_by_its_charts_values(bench: Bench, hydra: Site) -> None:
+    only = [one for one in CHECKS if one.id == "hydra"]
+    gone = told(run_checks(bench.cluster, hydra, checks=only), "hydra", "brings it")
+    assert len(gone) == 2, "the agent and the gateway"
+    bench.run(command_of(gone[0].remedy))
+    bench.run(f"kubectl -n {bench.namespace} rollout status deployment hydra-agent --timeout=120s")
+    settings = f"ConfigMap {bench.namespace}/hydra-agent"
+    ours = [one for one in run_checks(bench.cluster, hydra, checks=only) if one.about == settings]
+    assert [one.severity for one in ours] == ["ok"], table(ours)
+
+    config_map = Ref(apiVersion="v1", kind="ConfigMap", namespace=bench.namespace, name="hydra-agent")
+    bench.cluster.patch(config_map, {"data": {"config.yaml": "cluster_name: worker-2\n"}})
+    [wrong] = told(run_checks(bench.cluster, hydra, checks=only), "hydra", "cluster_name is 'worker-2'")
+    bench.run(command_of(wrong.remedy))
+    ours = [one for one in run_checks(bench.cluster, hydra, checks=only) if one.about == settings]
+    assert [one.severity for one in ours] == ["ok"], table(ours)
 
 
 # What no command of a remedy mends here: an installation from the network, and what a person has to look into.

@@ -281,6 +281,18 @@ def test_the_gateway_api_as_it_is_published_is_what_the_sandbox_has(prepare: Pre
     assert step["state"] == "there", step["changes"]
 
 
+def test_rights_as_the_sandbox_gives_them_are_there_and_another_users_are_not_taken_for_them(
+    prepare: Prepare,
+) -> None:
+    prepare.record(setup={"rights": {"name": "slipway"}})
+    (step,) = prepare.run("--plan").plan
+    assert step["state"] == "there", step
+    prepare.record(setup={"rights": {"kind": "ServiceAccount", "name": "airflow", "namespace": "default"}})
+    (step,) = prepare.run("--plan").plan
+
+    assert step["state"] == "blocked" and 'subjects is held by "slipway-sandbox"' in step["reason"]
+
+
 def test_a_secret_whose_connection_is_not_there_names_it(prepare: Prepare, node: str) -> None:
     wanted = everything(prepare, node=node)
     wanted["setup"]["secrets"][0]["connection"] = "no_such"

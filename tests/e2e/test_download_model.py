@@ -31,7 +31,7 @@ pytestmark = pytest.mark.e2e
 MODEL, NAMESPACE = "qwen3-tiny", "models"
 # A model that no endpoint of the sandbox serves; its volume is the tests' own.
 OTHER = "qwq-32b"
-COMMIT = commit_id("first")
+COMMIT, LATER = commit_id("first"), commit_id("later")
 
 
 @pytest.fixture(scope="module")
@@ -66,19 +66,27 @@ class _Quiet(SimpleHTTPRequestHandler):
 def hub(directory: Path, cluster: Cluster) -> Iterator[Hub]:
     """A hub that pods reach, with the model in it, and the Secret that says where it is."""
     files = {path.name: path.read_bytes() for path in directory.iterdir() if path.name != SUMS}
-    repository = Repository(commits={COMMIT: files}, branches={"master": COMMIT}, tokens={"ms-token"})
-    secret = Ref(apiVersion="v1", kind="Secret", namespace=NAMESPACE, name=SOURCES_SECRET)
+    repository = Repository(
+        commits={COMMIT: files, LATER: files | {"README.md": b"later"}},
+        branches={"master": COMMIT},
+        tokens={"ms-token", "ms-later"},
+    )
     with serving(Hub(models={"org/tiny": repository}, host=NODE_IP, store_host=NODE_IP)) as running:
-        cluster.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": secret.name, "namespace": NAMESPACE},
-                "stringData": {"MODELSCOPE_ENDPOINT": running.url, "MODELSCOPE_API_TOKEN": "ms-token"},
-            }
-        )
+        put_token(cluster, running, "ms-token")
         yield running
-        cluster.delete(secret)
+        cluster.delete(Ref(apiVersion="v1", kind="Secret", namespace=NAMESPACE, name=SOURCES_SECRET))
+
+
+def put_token(cluster: Cluster, hub: Hub, token: str) -> None:
+    """Write the Secret, as whoever renews tokens does."""
+    cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": SOURCES_SECRET, "namespace": NAMESPACE},
+            "stringData": {"MODELSCOPE_ENDPOINT": hub.url, "MODELSCOPE_API_TOKEN": token},
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +160,36 @@ def test_a_model_arrives_verified_from_each_kind_of_source(
     assert (first["source"], first["bytes"]) == (delivered, size)
     assert kind == "modelscope" or first["fetched"] == size
     assert (again["fetched"], again["digest"], again["path"]) == (0, first["digest"], first["path"])
+
+
+def test_a_token_that_expires_in_the_middle_is_renewed_by_the_secret_that_the_pod_mounts(
+    ready: Callable[..., dict[str, Any]], hub: Hub, cluster: Cluster
+) -> None:
+    first, delivered = threading.Lock(), threading.Event()
+    asked: list[None] = []
+
+    def before_file() -> None:
+        asked.append(None)
+        if not first.acquire(blocking=False):
+            delivered.wait(
+                timeout=600
+            )  # the first file comes, all others are asked for with a token of the past
+
+    def expire() -> None:
+        if not delivered.is_set():
+            hub.expired.add("ms-token")
+            put_token(cluster, hub, "ms-later")
+            delivered.set()
+
+    hub.before_file, hub.delivered = before_file, expire
+    try:
+        found = ready(source="modelscope://org/tiny", revision=LATER)
+    finally:
+        hub.before_file = hub.delivered = lambda: None
+        hub.expired.clear()
+
+    assert delivered.is_set() and len(asked) > len(hub.models["org/tiny"].commits[LATER])
+    assert (found["source"], found["fetched"]) == (f"modelscope://org/tiny?revision={LATER}", found["bytes"])
 
 
 def test_what_the_pod_says_is_in_the_tasks_log(

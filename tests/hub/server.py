@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +52,8 @@ class Hub:
         store_host: the name under which the hub's object store is reached: another host, so that a client must not
             send it the hub's token.
         asked: path and parameters of each request.
+        before_file: called when a file is asked for, before the token is looked at.
+        delivered: called after the store has answered with a file's bytes.
     """
 
     models: dict[str, Repository]
@@ -62,6 +64,8 @@ class Hub:
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     seen_by_store: set[str] = field(default_factory=set)
     longest_listing: int = 3000
+    before_file: Callable[[], None] = lambda: None
+    delivered: Callable[[], None] = lambda: None
 
     @property
     def url(self) -> str:
@@ -83,6 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self.hub.models.get(name)
         if repository is None or not url.path.startswith(_MODELS):
             return self._refuse(404, 10010205001, f"model {name} not exists")
+        if call != "/files":
+            self.hub.before_file()
         if not self._admitted(repository):
             return None
         commit = repository.branches.get(query.get("Revision", "master"), query.get("Revision", ""))
@@ -140,7 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
         if asked is None:
             return self._send(200, data)
         start, stop = (int(end) for end in asked.removeprefix("bytes=").split("-"))
-        return self._send(206, data[start : stop + 1], {"Content-Range": f"bytes {start}-{stop}/{len(data)}"})
+        self._send(206, data[start : stop + 1], {"Content-Range": f"bytes {start}-{stop}/{len(data)}"})
+        return self.hub.delivered()
 
     def _refuse(self, status: int, code: int, message: str) -> None:
         body = {"Code": code, "Success": False, "Message": message, "RequestId": "0"}

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from weights_gateway import Gateway, serving_s3
+from weights_gateway import NEW, OLD, Gateway, fill, model, serving_s3, sums
+
+from slipway.weights.manifest import SUMS
+from tests.hub.server import Hub, Repository, serving
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -38,3 +41,24 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A real S3 server for all tests of downloads."""
     with serving_s3(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub with one model whose branch master is at the old commit."""
+    files = model() | {"sub/目录.txt": b"x"}
+    repository = Repository(
+        commits={OLD: files, NEW: files | {"config.json": b'{"new": true}'}}, branches={"master": OLD}
+    )
+    with serving(Hub(models={"org/tiny": repository})) as running:
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", running.url)
+        yield running
+
+
+@pytest.fixture
+def claim(tmp_path: Path) -> Path:
+    """A claim's mount with a model in it, as a cache of links would hold it."""
+    files = model()
+    mount = tmp_path / "claim"
+    fill(mount / "models" / "tiny", files | {SUMS: sums(files)})
+    return mount

@@ -107,13 +107,13 @@ def test_a_step_that_cannot_be_looked_at_is_blocked_and_no_error() -> None:
 def test_a_plan_is_read_as_a_table_and_on_a_page() -> None:
     long = change_of("CustomResourceDefinition c", "\n".join(f"+{n}" for n in range(500)), new=True)
     outlooks = [THERE, outlook("y", "y", [long]), BLOCKED.model_copy(update={"step": "z", "reason": "a|b"})]
-    text, page = table(outlooks, diffs=True), markdown(outlooks)
+    text, page = table(outlooks), markdown(outlooks)
 
     assert text.splitlines()[-1] == "3 steps: 2 to do, 1 of them blocked"
     assert "missing" in text and "380 more lines" in text and "+119" in text and "+120" not in text
     assert "| `z` | blocked | a/b |" in page and len(markdown(outlooks, limit=200)) < 300
     assert change_of("a", long.text + "x").digest != long.digest
-    assert table([THERE], diffs=False).endswith("1 steps: all is there")
+    assert table([THERE]).endswith("1 steps: all is there")
 
 
 # -- refusals

@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import (
 )
 
 from slipway.cluster import lease
+from slipway.cluster.faults import UnreachableError
 from slipway.errors import UsageError
 from slipway.operators import preparing
 from slipway.prepare import run as runs
@@ -58,9 +59,8 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Site:
         preparing._Preparing, "target", lambda self: target(CATALOG.clusters["sandbox"], live)
     )
     monkeypatch.setattr(
-        preparing._Preparing, "_fenced", lambda self, context, cluster: cluster, raising=False
+        preparing.PrepareStepOperator, "_fenced", lambda self, context, cluster, seconds: cluster
     )
-    monkeypatch.setattr(preparing.PrepareStepOperator, "_fenced", lambda self, context, cluster: cluster)
     monkeypatch.setattr(lease, "release", lambda *_, **__: True)
     return found
 
@@ -148,6 +148,21 @@ def test_what_was_not_approved_is_not_made(site: Site) -> None:
     assert site.made == []
 
 
+def test_an_api_server_that_is_away_for_a_moment_costs_no_run(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan()
+    approve(True)
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise UnreachableError("could not read an object")
+
+    monkeypatch.setattr(site, "step", lambda name, *after: Step(id=name, title=name, look=away, make=away))
+    with pytest.raises(AirflowException, match="it will be tried again") as caught:
+        make("a")
+    assert not isinstance(caught.value, AirflowFailException)
+
+
 def test_a_run_that_left_something_out_fails_with_what_it_is(site: Site) -> None:
     plan()
     approve(True)
@@ -167,7 +182,7 @@ def test_a_run_whose_lock_another_has_taken_makes_nothing(
     operator = preparing.PrepareStepOperator(task_id="step", cluster="sandbox", step="a")
 
     with pytest.raises(Exception, match=r"lost the cluster's lock \(sandbox\): another holds it"):
-        operator._fenced(context(), Live())  # type: ignore[arg-type]
+        operator._fenced(context(), Live(), seconds=1)  # type: ignore[arg-type]
 
 
 def connection_of(found: Any) -> Callable[[str], Any]:

@@ -13,14 +13,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from weights_gateway import files_in, model
 
 from slipway.errors import WeightsError
 from slipway.weights import FetchOrder, durable, fetch, parts, sink
 from slipway.weights.digest import Digest
-from slipway.weights.journal import Journal
 from slipway.weights.manifest import READY, FileEntry, Manifest, make_manifest
 from slipway.weights.pace import Pace
 from slipway.weights.plan import Job, Plan
@@ -182,75 +181,6 @@ def test_a_link_in_the_way_is_removed_and_never_followed(
     assert files_in(destination) == memory.files
     assert not (destination / "sub").is_symlink()
     assert files_in(outside) == {"config.json": b"theirs"}
-
-
-def journal(path: Path, *, boot: str) -> Journal:
-    return Journal(path, manifest_digest="m", part_size=1, boot=boot)
-
-
-def test_after_a_power_cut_only_what_was_synced_is_believed(tmp_path: Path) -> None:
-    first = journal(tmp_path / "j", boot="one")
-    first.part_done("a", 0)
-    paths, count = first.unsynced()
-    first.part_done("a", 1)
-    first.synced(count)
-    first.part_done("b", 0)
-    first.file_verified("b", sha256=SHA, mtime_ns=1)
-    assert paths == {"a"}
-    first.close()
-    same = journal(tmp_path / "j", boot="one")
-    assert (same.parts("a"), same.parts("b"), same.verified("b")) == ({0, 1}, {0}, (SHA, 1))
-    same.close()
-    other = journal(tmp_path / "j", boot="two")
-    assert (other.parts("a"), other.parts("b"), other.verified("b")) == ({0}, frozenset(), None)
-    other.part_done("c", 7)
-    other.synced(other.unsynced()[1])
-    other.close()
-    again = journal(tmp_path / "j", boot="three")
-    assert (again.parts("a"), again.parts("b"), again.parts("c")) == ({0}, frozenset(), {7})
-    again.close()
-
-
-steps = st.lists(
-    st.tuples(
-        st.sampled_from(["part", "forget", "sync", "kill", "power cut"]),
-        st.sampled_from("ab"),
-        st.integers(0, 3),
-    ),
-    max_size=20,
-)
-
-
-@settings(deadline=None)  # A busy disk syncs when it can.
-@given(steps=steps)
-def test_a_journal_never_believes_a_part_that_the_disk_may_not_have(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, int]]
-) -> None:
-    path, boot = tmp_path_factory.mktemp("journal") / "j", 0
-    written: set[tuple[str, int]] = set()
-    on_disk: set[tuple[str, int]] = set()
-    now = journal(path, boot="0")
-    for kind, name, number in steps:
-        if kind == "part":
-            written.add((name, number))
-            now.part_done(name, number)
-        elif kind == "forget":
-            now.forget(name)
-            written = {item for item in written if item[0] != name}
-            on_disk = {item for item in on_disk if item[0] != name}
-        elif kind == "sync":
-            on_disk = set(written)
-            now.synced(now.unsynced()[1])
-        elif kind == "kill":
-            now.close()
-            now = journal(path, boot=str(boot))
-        else:
-            boot += 1
-            written = set(on_disk)
-            now.close()
-            now = journal(path, boot=str(boot))
-        assert {(file, part) for file in "ab" for part in now.parts(file)} == written
-    now.close()
 
 
 @given(sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 10_000))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import boto3
 import pytest
-from botocore.config import Config
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from weights_gateway import KEYS, find_versitygw, free_port, read_range
+from weights_gateway import KEYS, read_range, serving_s3
 
 from slipway.errors import WeightsError
 from slipway.weights import fetch, parts
@@ -73,48 +70,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return paths
 
 
-@contextmanager
-def versitygw(base: Path, *flags: str, backend: tuple[str, ...] = ()) -> Iterator[int]:
-    """A real S3 server of one's own."""
-    port, root = free_port(), base / "data"
-    for directory in (root, base / "sidecar", base / "versions"):
-        directory.mkdir(parents=True)
-    access, secret = KEYS.values()
-    command = [find_versitygw(), "--quiet", "--access", access, "--secret", secret]
-    command += ["--port", f"127.0.0.1:{port}", *flags]
-    process = subprocess.Popen(
-        [*command, "posix", "--sidecar", str(base / "sidecar"), *backend, str(root)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while process.poll() is None:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                continue
-        yield port
-    finally:
-        process.kill()
-        process.wait(timeout=10)
-
-
-def client(port: int, **more: Any) -> Any:
-    access, secret = KEYS.values()
-    config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 5})
-    scheme = "https" if more else "http"
-    return boto3.client(
-        "s3",
-        endpoint_url=f"{scheme}://127.0.0.1:{port}",
-        region_name="us-east-1",
-        aws_access_key_id=access,
-        aws_secret_access_key=secret,
-        config=config,
-        **more,
-    )
-
-
 def source_at(url: str, **settings: Any) -> Source:
     s3 = S3Settings.model_validate({"endpoint_url": url, **settings})
     return open_source(FetchOrder(source="s3://bucket/m", destination="/v/m/k", s3=s3))
@@ -127,8 +82,8 @@ def whole(source: Source, entry: FileEntry) -> bytes:
 def test_an_object_that_is_replaced_after_its_first_range_is_read_on_in_its_old_version(
     tmp_path: Path,
 ) -> None:
-    with versitygw(tmp_path, backend=("--versioning-dir", str(tmp_path / "versions"))) as port:
-        s3 = client(port)
+    with serving_s3(tmp_path, backend=("--versioning-dir", str(tmp_path / "versions"))) as server:
+        s3, port = server.client, server.port
         s3.create_bucket(Bucket="bucket")
         s3.put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Enabled"})
         s3.put_object(Bucket="bucket", Key="m/model.bin", Body=b"old" * 1000)
@@ -141,8 +96,8 @@ def test_an_object_that_is_replaced_after_its_first_range_is_read_on_in_its_old_
 
 
 def test_an_object_that_is_replaced_without_versions_is_refused(tmp_path: Path) -> None:
-    with versitygw(tmp_path) as port:
-        s3 = client(port)
+    with serving_s3(tmp_path) as server:
+        s3, port = server.client, server.port
         s3.create_bucket(Bucket="bucket")
         s3.put_object(Bucket="bucket", Key="m/model.bin", Body=b"old")
         source = source_at(f"http://127.0.0.1:{port}")
@@ -156,8 +111,8 @@ def test_a_servers_own_certificate_is_trusted_by_the_bundle_of_the_secret(
     tmp_path: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle, key = certificate
-    with versitygw(tmp_path, "--cert", str(bundle), "--key", str(key)) as port:
-        s3 = client(port, verify=str(bundle))
+    with serving_s3(tmp_path, "--cert", str(bundle), "--key", str(key), bundle=bundle) as server:
+        s3, port = server.client, server.port
         s3.create_bucket(Bucket="bucket")
         s3.put_object(Bucket="bucket", Key="m/config.json", Body=b"{}")
         with pytest.raises(WeightsError, match=r"certificate is not trusted.*AWS_CA_BUNDLE"):
@@ -174,8 +129,8 @@ def test_both_ways_of_addressing_reach_the_bucket(tmp_path: Path, monkeypatch: p
 
     found = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    with versitygw(tmp_path, "--virtual-domain", "localhost") as port:
-        s3 = client(port)
+    with serving_s3(tmp_path, "--virtual-domain", "localhost") as server:
+        s3, port = server.client, server.port
         s3.create_bucket(Bucket="bucket")
         s3.put_object(Bucket="bucket", Key="m/config.json", Body=b"{}")
         for addressing, host in (("path", "127.0.0.1"), ("virtual", "localhost")):

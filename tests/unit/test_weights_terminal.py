@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ class Terminal:
         self._pid, self._end = pty.fork()
         if not self._pid:
             os.environ["COLUMNS"] = "120"
+            # Tests that were started in the background inherit that it is ignored; a terminal's command never does.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execv(sys.executable, [sys.executable, "-m", "slipway.cli", *arguments])
         self.seen = ""
 

@@ -1,4 +1,4 @@
-"""Downloads over HTTP: from a web server with a list of digests, and from ModelScope by its real SDK."""
+"""Downloads from a web server with a list of digests."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from weights_gateway import files_in, model, sums
 
 from slipway.errors import UsageError, WeightsError
-from slipway.weights import FetchOrder, FetchResult, fetch, parts
+from slipway.weights import FetchOrder, fetch, parts
 from slipway.weights.manifest import READY, SUMS
 
 BIG = "model-00001-of-00002.safetensors"
-REPO = "/api/v1/models/org/tiny"
 
 
 @dataclass
 class Web:
-    """A server of files with ranges, as a directory at /m/ and as ModelScope's hub, with faults on request.
+    """A server of files with ranges, as a directory at /m/, with faults on request.
 
     Attributes:
         fault: called before a range is answered, with the file's name and how often it was asked for;
@@ -37,9 +36,6 @@ class Web:
     fault: Callable[[str, int], str | None] = lambda name, count: None
     asked: list[tuple[str, str]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    stated: dict[str, str] = field(default_factory=dict)
-    token: str | None = None
-    cookies_at_store: list[str] = field(default_factory=list)
     port: int = 0
 
 
@@ -53,40 +49,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         self.web.asked.append((self.command, self.path))
-        if url.path.startswith(REPO):
-            self.hub(url.path, {key: values[0] for key, values in parse_qs(url.query).items()})
-        elif url.path.startswith("/m/"):
+        if url.path.startswith("/m/"):
             self.file(unquote(url.path.removeprefix("/m/")))
-        elif url.path.startswith("/store/"):
-            self.web.cookies_at_store.append(
-                self.headers.get("Authorization", "") + self.headers.get("Cookie", "")
-            )
-            self.file(unquote(url.path.removeprefix("/store/")))
         else:
-            self.send(404, b'{"Code": 10010205001, "Message": "not found"}')
-
-    def hub(self, path: str, query: dict[str, str]) -> None:
-        if self.web.token and self.headers.get("Authorization") != f"Bearer {self.web.token}":
-            return self.send(403, b'{"Code": 403, "Message": "denied"}')
-        if query.get("Revision") != "v1":
-            return self.send(404, b'{"Code": 10010205001, "Message": "no such revision"}')
-        if path == f"{REPO}/repo/files":
-            listed = [
-                {
-                    "Path": name,
-                    "Name": name.rpartition("/")[2],
-                    "Type": "blob",
-                    "Size": len(data),
-                    "Sha256": self.web.stated.get(name, hashlib.sha256(data).hexdigest()),
-                }
-                for name, data in self.web.files.items()
-            ]
-            listed.append({"Path": "sub", "Name": "sub", "Type": "tree", "Size": 0})
-            body = {"Code": 200, "Success": True, "Data": {"Files": listed}}
-            return self.send(200, json.dumps(body).encode())
-        # The hub sends to its object store, another host: a token must not follow.
-        location = f"http://localhost:{self.web.port}/store/{quote(query['FilePath'])}"
-        return self.send(302, b"", {"Location": location})
+            self.send(404, b"")
 
     def file(self, name: str) -> None:
         data = (
@@ -301,51 +267,6 @@ def test_a_server_that_gives_no_ranges_is_refused_for_files_of_many_parts(
 def test_there_are_no_more_streams_than_fit_into_a_pods_memory(destination: Path) -> None:
     with pytest.raises(ValueError, match="streams"):
         FetchOrder(source="https://x/y", destination=str(destination), streams=1000)
-
-
-def hub_order(destination: Path, revision: str = "v1") -> FetchOrder:
-    return FetchOrder(source=f"modelscope://org/tiny?revision={revision}", destination=str(destination))
-
-
-def fetch_from_hub(
-    web: Web, destination: Path, monkeypatch: pytest.MonkeyPatch, revision: str = "v1"
-) -> FetchResult:
-    monkeypatch.setenv("MODELSCOPE_ENDPOINT", f"http://127.0.0.1:{web.port}")
-    return fetch(hub_order(destination, revision), say=lambda line: None)
-
-
-def test_a_model_arrives_from_modelscope_by_its_sdk(
-    destination: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = model() | {"sub/目录.txt": b"x"}
-    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "ms-secret")
-    with serving(Web(files, token="ms-secret")) as web:
-        result = fetch_from_hub(web, destination, monkeypatch)
-        again = fetch_from_hub(web, destination, monkeypatch)
-    assert files_in(destination) == files
-    assert (result.verified, again.bytes_fetched) == ("sha256", 0)
-    assert set(web.cookies_at_store) == {""}, "the token followed the redirect to another host"
-
-
-def test_modelscope_says_what_is_wrong(destination: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        serving(Web(model(), token="other")) as web,
-        pytest.raises(WeightsError, match=r"denied access.*MODELSCOPE_API_TOKEN"),
-    ):
-        fetch_from_hub(web, destination, monkeypatch)
-    with serving(Web(model())) as web:
-        with pytest.raises(WeightsError, match=r"org/tiny has no revision v9"):
-            fetch_from_hub(web, destination, monkeypatch, revision="v9")
-        web.files = {}
-        with pytest.raises(WeightsError, match=r"no files in org/tiny"):
-            fetch_from_hub(web, destination, monkeypatch)
-        web.files = model() | {"../evil": b"x"}
-        with pytest.raises(WeightsError, match=r"not safe"):
-            fetch_from_hub(web, destination, monkeypatch)
-        web.files, web.stated = model(), {BIG: "0" * 64}
-        with pytest.raises(WeightsError, match=r"does not have the digest"):
-            fetch_from_hub(web, destination, monkeypatch)
-    assert not destination.exists()
 
 
 def test_credentials_in_a_source_are_refused(destination: Path) -> None:

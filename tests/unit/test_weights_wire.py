@@ -47,6 +47,8 @@ class Handler(BaseHTTPRequestHandler):
             status, body = 403, b"<Code>No</Code>"
         elif self.path == "/chunked":
             return self.chunked(headers)
+        elif self.path == "/stalls":
+            return self.stall(headers, body)
         elif self.path == "/once":
             headers["Connection"] = "close"
         elif self.path == "/dies":
@@ -56,6 +58,15 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+    def stall(self, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(206)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[:100_000])
+        self.connection.recv(1)  # nothing more, until the client has had enough
+        self.close_connection = True
 
     def chunked(self, headers: dict[str, str]) -> None:
         self.send_response(206)
@@ -131,6 +142,19 @@ def test_an_answer_that_is_not_the_range_is_refused_as_what_it_is(wire: Wire) ->
         pytest.raises(TransientError, match="ConnectionRefusedError at 127"),
     ):
         read(other, url)
+
+
+def test_what_came_before_a_line_stalled_is_kept() -> None:
+    view, request = make_buffer(), Request(url="", headers={"Range": f"bytes=0-{len(DATA) - 1}"})
+    with serving() as (url, _), closing(Wire(stall_seconds=0.2)) as wire:
+        request = replace(request, url=f"{url}/stalls")
+        with closing(wire.open(request, start=0, stop=len(DATA), size=len(DATA))) as body:
+            got = 0
+            with pytest.raises(TransientError, match="no bytes came for too long"):
+                while count := body.readinto(view[: 1024 * 1024]):
+                    assert view[:count] == DATA[got : got + count]
+                    got += count
+            assert got == 100_000
 
 
 def test_a_redirect_is_followed_and_what_authorises_us_stays_with_its_host(wire: Wire) -> None:

@@ -20,14 +20,16 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from slipway.weights import FetchOrder, S3Settings
+from slipway.weights import FetchOrder, FetchResult, S3Settings
 from slipway.weights.connect import Refused
 from slipway.weights.manifest import READY, FileEntry
 from slipway.weights.sources import Source
 from slipway.weights.sources.base import Addressed
 from slipway.weights.wire import Wire
+from tests.hub.server import commit_id
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test-access", "AWS_SECRET_ACCESS_KEY": "test-secret"}
+OLD, NEW = commit_id("old"), commit_id("new")
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 
 
@@ -123,22 +125,35 @@ def find_versitygw() -> str:
 
 
 @contextmanager
-def serving_s3(base: Path, *flags: str) -> Iterator[Gateway]:
-    """Run the server for the duration of a block."""
+def serving_s3(
+    base: Path, *flags: str, backend: tuple[str, ...] = (), bundle: Path | None = None
+) -> Iterator[Gateway]:
+    """Run the server for the duration of a block; with a bundle of certificates it speaks TLS."""
     root, sidecar = base / "data", base / "sidecar"
-    root.mkdir(parents=True)
-    sidecar.mkdir()
+    for directory in (root, sidecar, base / "versions"):
+        directory.mkdir(parents=True)
     port = free_port()
     access, secret = KEYS.values()
     address = ["--access", access, "--secret", secret, "--port", f"127.0.0.1:{port}"]
     process = subprocess.Popen(
-        [find_versitygw(), "--quiet", *address, *flags, "posix", "--sidecar", str(sidecar), str(root)],
+        [
+            find_versitygw(),
+            "--quiet",
+            *address,
+            *flags,
+            "posix",
+            "--sidecar",
+            str(sidecar),
+            *backend,
+            str(root),
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     client = boto3.client(
         "s3",
-        endpoint_url=f"http://127.0.0.1:{port}",
+        endpoint_url=f"{'https' if bundle else 'http'}://127.0.0.1:{port}",
+        verify=str(bundle) if bundle else None,
         region_name="us-east-1",
         aws_access_key_id=access,
         aws_secret_access_key=secret,
@@ -182,3 +197,24 @@ def run_pod(order: FetchOrder, tmp_path: Path, **more: str) -> subprocess.Popen[
         **more,
     }
     return subprocess.Popen([sys.executable, "-m", "slipway.weights"], env=environment)
+
+
+def order(source: str, destination: Path, *fallbacks: str, **more: object) -> FetchOrder:
+    return FetchOrder.model_validate(
+        {"source": source, "fallbacks": fallbacks, "destination": str(destination), **more}
+    )
+
+
+def quietly(
+    work: Callable[..., FetchResult], source: str, destination: Path, *fallbacks: str, **more: object
+) -> FetchResult:
+    return work(order(source, destination, *fallbacks, **more), say=lambda line: None)
+
+
+def fill(directory: Path, files: dict[str, bytes]) -> None:
+    """Write files readable for everybody."""
+    for name, data in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(data)
+    for path in [directory, *directory.rglob("*")]:
+        path.chmod(0o755)

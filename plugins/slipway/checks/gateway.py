@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.checks.certificates import (
     chain_of,
@@ -22,11 +22,15 @@ from slipway.cluster.faults import ApiError
 from slipway.cluster.objects import Object
 from slipway.cluster.verdict import condition
 
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
 GROUP = "gateway.networking.k8s.io"
 DEFINITIONS = ("gatewayclasses", "gateways", "grpcroutes", "httproutes", "referencegrants")
 BUNDLE = f"{GROUP}/bundle-version"
 OLDEST_BUNDLE = (1, 2, 1)
 FEW_DAYS = 14
+_TLS = "kubernetes.io/tls"
 _INSTALL = "kubectl apply -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.2.1/standard-install.yaml"
 
 
@@ -215,6 +219,9 @@ def _certificate(
     if secret is None:
         report.add("blocking", what, f"there is no Secret {namespace}/{name}", create)
         return
+    if secret.get("type", _TLS) != _TLS:
+        # The type of a Secret cannot be changed, so applying one of the right type over it is refused.
+        renew = f"kubectl -n {namespace} delete secret {name} && {create}"
     data = secret.get("data") or {}
     missing = [key for key in ("tls.crt", "tls.key") if not data.get(key)]
     if missing:
@@ -225,6 +232,10 @@ def _certificate(
     except ValueError:
         report.add("blocking", what, f"tls.crt of Secret {namespace}/{name} is no certificate", renew)
         return
+    _chain(report, chain, what=what, host=host, renew=renew)
+
+
+def _chain(report: Report, chain: list[Certificate], *, what: str, host: str | None, renew: str) -> None:
     left, broken = days_left(chain[0]), fault_of_chain(chain)
     if left < 0:
         report.add("blocking", what, told_days(left), renew)

@@ -51,7 +51,7 @@ def prepare(options: argparse.Namespace) -> int:
     failures: dict[str, str] = {}
     to_make = [step for step, one in zip(steps, outlooks, strict=True) if one.state != "there"]
     if options.output == "table":
-        print(table(outlooks, diffs=True))
+        print(table(outlooks))
     if options.approve and all(one.state in ("there", "blocked") for one in outlooks):
         failures = {one.step: one.reason for one in outlooks if one.state == "blocked"}
     elif options.approve:

@@ -21,6 +21,9 @@ from slipway.errors import ClusterError, bounded
 
 PATIENCE_SECONDS = 30.0
 _FORBIDDEN_PATIENCE_SECONDS = 10.0
+MOST_CONNECTIONS = 64
+"""The checks of a cluster ask side by side; a smaller pool would open and drop a connection for each request."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -29,6 +32,16 @@ class SyncApiClient(Protocol):
 
     configuration: Any
     call_api: Any
+
+
+def client_configuration() -> Any:
+    """Return the settings that every client starts from, whatever says how it reaches its cluster."""
+    from kubernetes import client  # slow to import: only where a connection is made
+
+    configuration = client.Configuration()
+    configuration.retries = False  # the loop in `send` is the only one
+    configuration.connection_pool_maxsize = MOST_CONNECTIONS
+    return configuration
 
 
 def client_from_kubeconfig(path: str | Path, *, context: str | None) -> SyncApiClient:
@@ -40,8 +53,7 @@ def client_from_kubeconfig(path: str | Path, *, context: str | None) -> SyncApiC
     import yaml
     from kubernetes import client, config  # slow to import: only where a connection is made
 
-    configuration = client.Configuration()
-    configuration.retries = False  # the loop in `send` is the only one
+    configuration = client_configuration()
     try:
         config.load_kube_config(
             config_file=str(path),

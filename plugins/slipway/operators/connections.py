@@ -49,6 +49,7 @@ def open_cluster(connection: str, extra: Mapping[str, Any]) -> Cluster:
     from kubernetes.config import ConfigException
 
     from slipway.cluster.client import Cluster
+    from slipway.cluster.connection import client_configuration
 
     in_cluster = extra.get("in_cluster") is True
     keys = ("kube_config_path", "kube_config", "cluster_context")
@@ -59,7 +60,7 @@ def open_cluster(connection: str, extra: Mapping[str, Any]) -> Cluster:
             about=connection,
             remedy="Set exactly one of in_cluster (a JSON boolean), kube_config, kube_config_path",
         )
-    settings = client.Configuration()
+    settings = client_configuration()
     try:
         if in_cluster:
             config.load_incluster_config(client_configuration=settings)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from airflow.sdk import BaseOperator, Connection
 from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
 
 from slipway.catalog.read import include_directory, read_catalog
-from slipway.errors import ClusterError, LockError, UsageError
+from slipway.errors import ClusterError, LockError, SlipwayError, UsageError
 from slipway.manifests.cluster_objects import cluster_record
 from slipway.operators.connections import cluster_of
 from slipway.operators.lock import LockTrigger
@@ -54,6 +55,17 @@ def credentials_of(connection: str) -> Mapping[str, str]:
         ) from error
     own = {name: getattr(found, name) for name in ("login", "password", "host", "schema", "port")}
     return parts_of(own, found.extra_dejson)
+
+
+@contextmanager
+def tried_again() -> Iterator[None]:
+    """Let Airflow try a task again whose fault may pass: an API server that is away, a webhook that starts."""
+    try:
+        yield
+    except SlipwayError as error:
+        if not getattr(error, "is_transient", False):
+            raise
+        raise AirflowException(f"{error}; it will be tried again") from None
 
 
 class _Preparing(BaseOperator):
@@ -124,11 +136,11 @@ class PlanPreparationOperator(_Preparing):
         from slipway.prepare.outlook import table
         from slipway.prepare.run import plan
 
-        with one_line_failures(context):
+        with one_line_failures(context), tried_again():
             refuse_unknown_conf(context)
             refuse_without_fernet_key()
             outlooks = plan(self.target(), self.chosen())
-            for line in table(outlooks, diffs=True).splitlines():
+            for line in table(outlooks).splitlines():
                 self.log.info("%s", line)
             kept = self.history().begin(
                 self.cluster,
@@ -202,7 +214,7 @@ class LockClusterOperator(_Preparing):
         from slipway.cluster import lease
         from slipway.prepare.lock import PLACE
 
-        with one_line_failures(context):
+        with one_line_failures(context), tried_again():
             self.planned(context)
             connection, holder = self.connection(), lock_holder(context)
             if (
@@ -242,7 +254,7 @@ class PrepareStepOperator(_Preparing):
         from slipway.prepare.refusals import remedy_of
         from slipway.prepare.steps import make
 
-        with one_line_failures(context):
+        with one_line_failures(context), tried_again():
             planned, target = self.planned(context), self.target()
             if not planned.approver or planned.status == "rejected":
                 raise UsageError(
@@ -253,7 +265,7 @@ class PrepareStepOperator(_Preparing):
             steps = {one.id: one for one in self.chosen()}
             step = steps[self.step]
             self._wait_for(target, [steps[name] for name in step.after if name in steps])
-            cluster = self._fenced(context, target.cluster)
+            cluster = self._fenced(context, target.cluster, seconds=step.seconds)
             shown = {one["step"]: one for one in planned.plan}[self.step]
             approved = {change["about"]: change["digest"] for change in shown["changes"]}
             try:
@@ -272,8 +284,8 @@ class PrepareStepOperator(_Preparing):
         if lacking:
             raise AirflowException(f"{self.step} needs {', '.join(lacking)}, which is not there yet")
 
-    def _fenced(self, context: Context, cluster: Cluster) -> Cluster:
-        """Renew the lock for as long as this task may run, and return the cluster that asks for it at each write."""
+    def _fenced(self, context: Context, cluster: Cluster, *, seconds: int) -> Cluster:
+        """Renew the lock for as long as the step may take, and return the cluster that asks for it at each write."""
         from slipway.cluster import lease
         from slipway.cluster.fencing import FencedCluster
         from slipway.prepare.lock import PLACE
@@ -286,9 +298,8 @@ class PrepareStepOperator(_Preparing):
                 why=f"{found.holder if found else 'nobody'} holds it",
                 remedy="Trigger a new run",
             )
-        timeout = self.execution_timeout or timedelta(hours=1)
-        seconds = int(timeout.total_seconds()) + LOCK_MARGIN_SECONDS
-        lease.renew(cluster, **PLACE, holder=holder, fencing=found.fencing, seconds=seconds)
+        lives = seconds + LOCK_MARGIN_SECONDS
+        lease.renew(cluster, **PLACE, holder=holder, fencing=found.fencing, seconds=lives)
         return FencedCluster(cluster, **PLACE, holder=holder, fencing=found.fencing)
 
 
@@ -301,7 +312,7 @@ class FinishPreparationOperator(_Preparing):
         from slipway.prepare.lock import PLACE
         from slipway.prepare.run import plan
 
-        with one_line_failures(context):
+        with one_line_failures(context), tried_again():
             target, run_id = self.target(), lock_holder(context)
             outlooks = plan(target, self.chosen())
             failures = {one.step: one.reason or "it is not there" for one in outlooks if one.state != "there"}

@@ -30,6 +30,16 @@ def step_id(chart: Chart) -> str:
     return f"charts/{chart.name}"
 
 
+def longest_seconds(chart: Chart) -> int:
+    """Return how long making it may take: clearing away what an interrupted run left, and installing."""
+    return chart.timeout_seconds + 60 + _install_seconds(chart) + 120
+
+
+def _install_seconds(chart: Chart) -> int:
+    # --atomic takes the release back within a second such time.
+    return 2 * chart.timeout_seconds + 60
+
+
 def look_at_chart(target: Target, chart: Chart) -> Outlook:
     """Say what would change. helm and the chart are only needed where something would.
 
@@ -82,8 +92,7 @@ def make_chart(target: Target, chart: Chart) -> None:
             *("--values", helm.values_file(values(target, chart, helm))),
             *("--atomic", *wait, "--history-max", _HISTORY),
             *("--labels", f"{PREPARED_LABEL}=true", "--description", _mark(target, chart)),
-            # --atomic takes the release back within a second such time.
-            seconds=2 * seconds + 60,
+            seconds=_install_seconds(chart),
             about=about,
         )
 

@@ -83,7 +83,7 @@ def outlook(step: str, title: str, changes: Iterable[Change], *, reason: str = "
     return Outlook(step=step, title=title, state=state, changes=listed, reason=reason)
 
 
-def table(outlooks: Sequence[Outlook], *, diffs: bool) -> str:
+def table(outlooks: Sequence[Outlook]) -> str:
     """Return a plan as text: a line for each step, what it would change below it, and a last line that counts."""
     widths = [max((len(text) for text in column), default=0) for column in _columns(outlooks)]
     lines = []
@@ -91,8 +91,7 @@ def table(outlooks: Sequence[Outlook], *, diffs: bool) -> str:
         about = one.reason or ", ".join(_told(change) for change in one.changes)
         lines.append(f"{one.state.ljust(widths[0])}  {one.step.ljust(widths[1])}  {about or one.title}")
         lines += [f"    {line}" for line in one.remedy.splitlines()]
-        if diffs:
-            lines += [f"    {line}" for change in one.changes for line in _shown(change)]
+        lines += [f"    {line}" for change in one.changes for line in _shown(change)]
     lacking = [one for one in outlooks if one.state != "there"]
     blocked = sum(one.state == "blocked" for one in lacking)
     told = (

@@ -37,6 +37,7 @@ class Step:
         look: says what would change; raises where that cannot be told or made.
         make: makes it, given what was looked at.
         after: ids of steps whose absence it would trip over.
+        seconds: how long making it may take; so long a run that died in it keeps the cluster's lock.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Step:
     look: Callable[[Target], Outlook]
     make: Callable[[Target], None]
     after: tuple[str, ...] = ()
+    seconds: int = 300
 
 
 def steps_of(record: Record) -> list[Step]:
@@ -129,7 +131,12 @@ def make(target: Target, step: Step, *, approved: Mapping[str, str] | None = Non
     Raises:
         SlipwayError: it is blocked, would make something else than was approved, or is not there afterwards.
     """
-    before = look(target, step)
+    try:
+        before = step.look(target)
+    except SlipwayError as error:
+        if getattr(error, "is_transient", False):
+            raise  # whoever asks may try again
+        before = blocked(step, error)
     if before.state == "there":
         return before
     if before.state == "blocked":
@@ -186,6 +193,7 @@ def _chart_step(chart: Chart) -> Step:
         look=partial(charts.look_at_chart, chart=chart),
         make=partial(charts.make_chart, chart=chart),
         after=("namespaces", "secrets", "node-labels"),
+        seconds=charts.longest_seconds(chart),
     )
 
 

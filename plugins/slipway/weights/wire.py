@@ -26,9 +26,9 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _AUTHORISING = {"authorization", "cookie"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Request:
-    """A GET for one range, made anew for every try: a signature or a token never outlives its request.
+    """A GET for one range, made anew for every try: a signature or a token never outlives its request, nor is it shown.
 
     Attributes:
         headers: all that was signed, ``Range`` and ``If-Match`` included; ``Host`` is added here.

@@ -73,7 +73,7 @@ class Chart(Record):
     package: PackagePath | None = None
     values: KubernetesObject = {}
     present: bool = True
-    timeout_seconds: Annotated[int, Field(ge=10, le=3600)] = 600
+    timeout_seconds: Annotated[int, Field(ge=10, le=1800)] = 600
 
 
 class GatewayApi(Record):

@@ -75,7 +75,9 @@ class Web:
         failure = self._failure(answer.status, answer.headers, about=entry.path)
         if answer.status in _DENIED and self._given() != request.signed_by:
             return TransientError(f"{answer.status}; the token was renewed meanwhile")
-        if answer.status in _DENIED and self._was_admitted and renewable(*self._secrets):
+        # 401 says that the token is not valid, though the list was given for it; 403 may be about this file alone.
+        expired = answer.status == 401 or (answer.status == 403 and self._was_admitted)
+        if expired and renewable(*self._secrets):
             assert isinstance(failure, WeightsError)
             return TransientError(
                 f"the server answered {answer.status}; waiting for a new token",
