@@ -122,7 +122,10 @@ def our_object(comparison: Comparison, catalog: Catalog) -> Any:
     setup = catalog.clusters[comparison.cluster].setup
     if comparison.ours == "node_labels":
         return setup.node_labels
-    charts = {chart.name: chart.model_dump(exclude={"name"}, exclude_none=True) for chart in setup.charts}
+    charts = {
+        chart.name: chart.model_dump(exclude={"name", "present", "timeout_seconds"}, exclude_none=True)
+        for chart in setup.charts
+    }
     if comparison.ours in charts:
         return charts[comparison.ours]
     return _named(render_cluster(catalog, comparison.cluster), comparison.ours)
