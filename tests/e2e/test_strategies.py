@@ -104,6 +104,7 @@ def test_no_chat_fails_while_a_release_takes_the_place_of_another(
     assert "strategy blue-green: the run says so" in airflow.log("redeploy_endpoint", outcome.run_id, "apply")
 
 
+@pytest.mark.full  # tests/cluster/test_rollouts_live.py shows the same with a small server
 def test_a_release_that_cannot_start_is_never_noticed(
     deployed: Outcome, run: Run, serving: Serving, history: History
 ) -> None:

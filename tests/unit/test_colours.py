@@ -117,6 +117,15 @@ def test_a_rolling_change_goes_by_the_room_that_there_was(endpoint: str) -> None
     )
 
 
+def test_a_deployment_that_has_rolled_once_ends_all_its_pods_without_changing_its_type() -> None:
+    plan, rendered = planned(DEPLOYMENT)
+    rolled = controller(in_colour(rendered, plan, "blue", rollout=ROLLING))
+    again = controller(in_colour(rendered, plan, "blue", live=rolled))["spec"]["strategy"]
+
+    numbers = {"maxSurge": 0, "maxUnavailable": "100%"}
+    assert again == {"type": "RollingUpdate", "rollingUpdate": numbers}
+
+
 def test_the_release_is_the_same_in_either_colour_and_by_any_strategy() -> None:
     plan, rendered = planned(DEPLOYMENT)
 

@@ -74,6 +74,10 @@ class Standing:
         mine = [one for one in self.workloads if one.release == release and kind in (None, one.ref.kind)]
         return max(mine, key=lambda one: one.replicas > 0, default=None)
 
+    def named(self, kind: str, name: str) -> Workload | None:
+        """The workload of a kind and name."""
+        return next((one for one in self.workloads if (one.ref.kind, one.ref.name) == (kind, name)), None)
+
     def serving(self, good: str | None) -> Workload | None:
         """The workload that has to stay until another is proven: the last good release's while it stands.
 

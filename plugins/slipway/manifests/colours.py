@@ -32,6 +32,7 @@ def in_colour(
     *,
     rollout: Rollout | None = None,
     replicas: int | None = None,
+    live: Manifest | None = None,
 ) -> Rendered:
     """Return a release's objects as they are applied. Pure.
 
@@ -41,6 +42,7 @@ def in_colour(
         colour: of its workload.
         rollout: how the controller replaces pods that it has; the release's own when None.
         replicas: how many a workload that is made now begins with; the plan's when None.
+        live: the controller that stands in that colour.
     """
     rollout = rollout or plan.rollout
     name = plan.name_in(colour)
@@ -50,7 +52,7 @@ def in_colour(
             obj["metadata"]["name"] = name
             if replicas is not None:
                 obj["spec"]["replicas"] = replicas
-            _roll(obj, rollout)
+            _roll(obj, rollout, live=live or {})
             if colour == "green":
                 _mark(obj)
     for obj in stages["publication"]:
@@ -59,11 +61,17 @@ def in_colour(
     return Rendered(release=rendered.release, stages=stages)
 
 
-def _roll(controller: Manifest, rollout: Rollout) -> None:
-    """Say how the controller replaces its pods when their template changes; a StatefulSet replaces one at a time."""
+def _roll(controller: Manifest, rollout: Rollout, *, live: Manifest) -> None:
+    """Say how the controller replaces its pods when their template changes; a StatefulSet replaces one at a time.
+
+    A Deployment that has rolled once keeps that type: from structured-merge-diff 6.4 on an apply that gives up the
+    numbers leaves an empty ``rollingUpdate`` behind, which is refused beside the type Recreate.
+    """
     spec, rolling = controller["spec"], rollout.strategy == "rolling"
-    if controller["kind"] == "Deployment" and rolling:
-        numbers = {"maxSurge": rollout.surge, "maxUnavailable": rollout.unavailable}
+    has_rolled = live.get("spec", {}).get("strategy", {}).get("type") == "RollingUpdate"
+    if controller["kind"] == "Deployment" and (rolling or has_rolled):
+        surge, unavailable = (rollout.surge, rollout.unavailable) if rolling else (0, "100%")
+        numbers = {"maxSurge": surge, "maxUnavailable": unavailable}
         spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": numbers}
     if controller["kind"] == "LeaderWorkerSet":
         # At least one, as the API wants it beside a surge of 0, also for a set that is scaled to 0.

@@ -105,13 +105,17 @@ def _apply(work: Work, good: Release, *, standing: Standing, say: Say) -> None:
     place = stands or failed or standing.serving(None)
     colour = place.colour if place else "blue"
     replicas = place.replicas or None if place else None
+    there = standing.named(plan.controller, plan.name_in(colour))
     rendered = in_colour(
-        Rendered.from_bytes(good.objects), plan, colour, rollout=work.plan.rollout, replicas=replicas
+        Rendered.from_bytes(good.objects),
+        plan,
+        colour,
+        rollout=work.plan.rollout,
+        replicas=replicas,
+        live=there.live if there else None,
     )
     if stands is None:
-        keep = {ref for ref in (one.ref for one in standing.workloads) if ref.name == plan.name_in(colour)}
-        keep = {ref for ref in keep if ref.kind == plan.controller}
-        for ref in retire(cluster, standing.workloads, keep=keep):
+        for ref in retire(cluster, standing.workloads, keep=[there.ref] if there else []):
             say("deleted %s: %s takes its place", ref, good.title)
     for ref in apply(cluster, rendered.stages["workload"] + rendered.stages["publication"], force=True):
         say("applied %s of %s", ref, good.title)

@@ -142,7 +142,9 @@ def apply_release(work: Work, *, say: Say) -> None:
     serving = standing.serving(good.label if good else None)
     stays = serving if rollout.beside and serving and serving.replicas else None
     colour = colour_for(work.rendered.release, plan, standing=standing, serving=serving)
-    objects = in_colour(work.rendered, plan, colour, replicas=serving.replicas or None if serving else None)
+    replicas = serving.replicas or None if serving else None
+    mine = standing.named(plan.controller, plan.name_in(colour))
+    objects = in_colour(work.rendered, plan, colour, replicas=replicas, live=mine.live if mine else None)
     dry_run(cluster, objects.objects())
     say("the API server accepts all %d objects", len(objects.objects()))
     strays = [one for one in standing.workloads if one not in (serving, standing.of(work.rendered.release))]
