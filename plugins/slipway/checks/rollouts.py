@@ -68,7 +68,8 @@ def choose(
     numbers = {"surge": surge, "unavailable": 0 if surge else 1}
     if asked:
         return _rollout(plan, asked, f"{by} says so", serving, **numbers)
-    there = f"room for {room} of {wanted} {'pod' if wanted == 1 else 'pods'} beside those that serve ({told})"
+    pods = f"{min(room, wanted)} of {wanted} {'pod' if wanted == 1 else 'pods'}"
+    there = f"room for {pods} beside those that serve ({told})"
     if room >= wanted:
         return _rollout(plan, "blue-green", there, serving)
     if serving.replicas > 1 and serving.ref.kind == plan.controller:
