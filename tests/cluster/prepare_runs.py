@@ -73,12 +73,13 @@ class Prepare:
         return self.directory / "packages"
 
     def record(self, **changes: Any) -> None:
-        """Set the sandbox cluster's record."""
+        """Set the sandbox cluster's record, which of itself asks for nothing to be made."""
         original = yaml.safe_load(
             (PROJECT / "include/catalog/clusters/sandbox.yaml").read_text(encoding="utf-8")
         )
+        bare = {key: value for key, value in original.items() if key not in ("setup", "gateway")}
         path = self.directory / "include" / "catalog" / "clusters" / "sandbox.yaml"
-        path.write_text(yaml.safe_dump({**original, "setup": {}, **changes}), encoding="utf-8")
+        path.write_text(yaml.safe_dump({**bare, **changes}), encoding="utf-8")
 
     def chart(
         self, *, namespace: str, version: str = "0.1.0", timeout_seconds: int = 120, **values: Any
