@@ -44,13 +44,20 @@ def pods(cluster: Cluster) -> dict[str, Object]:
 def ask(cluster: Cluster, key: str) -> httpx.Response:
     service = cluster.get(api_version="v1", kind="Service", namespace=NAMESPACE, name=PAIR)
     assert service is not None
-    return httpx.post(
-        f"http://{service['spec']['clusterIP']}:8000/v1/completions",
-        json={"model": "qwen3-tiny", "prompt": "Hello", "max_tokens": 4},
-        headers={"Authorization": f"Bearer {key}"},
-        timeout=120,
-        trust_env=False,
-    )
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return httpx.post(
+                f"http://{service['spec']['clusterIP']}:8000/v1/completions",
+                json={"model": "qwen3-tiny", "prompt": "Hello", "max_tokens": 4},
+                headers={"Authorization": f"Bearer {key}"},
+                timeout=120,
+                trust_env=False,
+            )
+        except httpx.ConnectError:
+            # The pod is ready before the node has its rules for the Service.
+            assert time.monotonic() < deadline, "nobody answers at the Service's address"
+            time.sleep(0.2)
 
 
 def test_a_model_cut_over_two_pods_answers_through_its_leader(
