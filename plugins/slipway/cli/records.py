@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-import yaml
-
 from slipway.catalog.read import read_catalog
 from slipway.catalog.schemas import write_schemas
 from slipway.cli.shared import include_of, plan_of
 from slipway.errors import UsageError
 from slipway.manifests.cluster_objects import chart_values, render_cluster
-from slipway.manifests.render import render
+from slipway.manifests.render import render, yaml_of
 from slipway.manifests.validation import validate_catalog
 
 
@@ -47,7 +45,7 @@ def show(options: argparse.Namespace) -> int:
         documents = [chart_values(catalog, options.cluster, options.values)]
     else:
         documents = render_cluster(catalog, options.cluster, include=include)
-    print(yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=110), end="")
+    print(yaml_of(documents), end="")
     return 0
 
 

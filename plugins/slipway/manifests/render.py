@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -58,7 +58,24 @@ class Rendered:
 
     def to_yaml(self) -> str:
         """All objects as one multi-document YAML text."""
-        return yaml.safe_dump_all(self.objects(), sort_keys=False, allow_unicode=True, width=110)
+        return yaml_of(self.objects())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Escapes the line breaks of YAML 1.1 that no other quoting keeps; PyYAML's own dumper turns NEL into a blank."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """Return a text, in double quotes where it needs them."""
+        style = '"' if re.search("[\x85\u2028\u2029]", text) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def yaml_of(objects: Iterable[Manifest]) -> str:
+    """Write objects as one multi-document YAML text, which reads back as just these objects."""
+    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def service_name(plan: Plan, *, release: str | None) -> str:
