@@ -30,7 +30,7 @@ test: setup-tests lint ## Run every test; sets up what it needs. At most 60 minu
 	@$(PYTHON) -m sandbox up
 	@$(PYTEST) -m "not full" --durations=10
 
-test-full: setup-tests ## Run also what takes many rounds: make test-full ROUNDS=300 SEED=1
+test-full: setup-tests ## Run also what takes many rounds: make test-full ROUNDS=300 SEED=1 CHAOS_ROUNDS=50
 	@$(PYTHON) -m sandbox up
 	@ROUNDS=$(or $(ROUNDS),300) $(PYTEST) --hypothesis-seed=$(or $(SEED),1) --durations=10
 

@@ -168,7 +168,7 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--endpoint", default="qwen3-tiny")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     kubeconfig, api_key = Path(os.environ["KUBECONFIG"]), os.environ["SLIPWAY_API_KEY"]
     rest, history = AirflowRest.from_environment(), History.open()
@@ -209,6 +209,7 @@ def main() -> int:
         "overhead": round(total - hand, 2),
         "ratio": round(total / hand, 3),
         **{name.replace(" ", "_"): value for name, value in parts.items()},
+        "load_of_machine": round(os.getloadavg()[0], 1),
         "hops_and_own_work": round(parts["hops between tasks"] + parts["own work"], 2),
     }
     print(json.dumps(summary))

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 ENDPOINTS = 1000
-AT_ONCE = 64
+AT_ONCE = 16
 SECONDS_AN_ANSWER = 0.05
 TOKENS = 16
 KEY = "key"

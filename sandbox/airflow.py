@@ -110,6 +110,11 @@ def airflow_environment(config: Settings | None = None) -> dict[str, str]:
         # A task that becomes ready waits for at most this long until the scheduler looks again.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "SCHEDULER__JOB_HEARTBEAT_SEC": "5",
+        # Tasks of a scheduler that was killed go on after a minute, not after five.
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
+        # The watcher of a task that ends just while it looks finds out at its next look only: five seconds later for
+        # one task in five, and a triggerer that is quicker than that makes Airflow run the task once more.
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "DAG_PROCESSOR__PRINT_STATS_INTERVAL": "300",

@@ -15,6 +15,7 @@ BENCHMARKS = (
     "benchmarks.validate",
     "benchmarks.watch",
     "benchmarks.checks",
+    "benchmarks.waits",
     "benchmarks.orchestration",
 )
 

@@ -1,9 +1,11 @@
-"""The include directory that the sandbox's Airflow reads: the checkout's, or a copy that fits a named cluster."""
+"""The include directory that the sandbox's Airflow reads: links to the checkout's, or a copy for a named cluster."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,50 @@ DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
 def include_directory(config: Settings) -> Path:
-    """Where Slipway finds its catalog."""
-    return CHECKOUT / "include" if config.native else config.home / "include"
+    """Where Slipway finds its catalog: in the sandbox's home, so that tests can put another one in its place."""
+    return config.home / "include"
+
+
+def link(config: Settings) -> None:
+    """Let each folder of the include directory be the checkout's."""
+    target = include_directory(config)
+    target.mkdir(parents=True, exist_ok=True)
+    for folder in ("catalog", "images", "schemas", "templates"):
+        lead(target / folder, to=CHECKOUT / "include" / folder)
+
+
+def lead(path: Path, *, to: Path) -> None:
+    """Make a path a link, at one stroke whatever link it was before; a folder that it was is deleted."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(to)
+    new.replace(path)
+
+
+@contextmanager
+def with_records(
+    config: Settings, records: Mapping[str, Mapping[str, Any]], *, folder: Path
+) -> Iterator[None]:
+    """Let Airflow read the checkout's catalog with further records, until the end.
+
+    The checkout stays as it is, also when whoever needs them is killed; then the next ``up`` mends the link.
+
+    Args:
+        config: the sandbox's.
+        records: by ``folder/name``, without their names.
+        folder: where the catalog can lie meanwhile.
+    """
+    shutil.copytree(CHECKOUT / "include" / "catalog", folder / "catalog")
+    for path, record in records.items():
+        text = yaml.safe_dump({"name": Path(path).name, **record}, sort_keys=False)
+        (folder / "catalog" / f"{path}.yaml").write_text(text, encoding="utf-8")
+    lead(include_directory(config) / "catalog", to=folder / "catalog")
+    try:
+        yield
+    finally:
+        lead(include_directory(config) / "catalog", to=CHECKOUT / "include" / "catalog")
 
 
 def fit(config: Settings, cluster: Cluster) -> None:

@@ -53,6 +53,12 @@ class Cluster:
         files = [file for directory in directories for file in sorted((FILES / directory).glob("*.yaml"))]
         self.apply("\n---\n".join(render(str(file.relative_to(FILES)), **values) for file in files))
 
+    def has_secret(self, namespace: str, name: str) -> bool:
+        """Whether there is such a Secret."""
+        return bool(
+            self.kubectl("-n", namespace, "get", "secret", name, "--ignore-not-found", "-o", "name").strip()
+        )
+
     def apply_secret(self, namespace: str, name: str, data: dict[str, str], *, kind: str = "Opaque") -> None:
         """Create or update a Secret; its values go through standard input, never through arguments."""
         secret = {

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from sandbox import gobuild, supervisor
 from sandbox.cluster import Cluster
@@ -80,8 +81,18 @@ def fake_nodes(
     *,
     labels: Mapping[str, str] | None = None,
     resources: Mapping[str, str] | None = None,
+    images: Sequence[str] = (),
+    pod_cidr: str | None = None,
 ) -> Iterator[list[str]]:
     """Make nodes that are Ready, each with these labels and further resources, and remove them in the end.
+
+    Args:
+        cluster: as the administrator sees it.
+        count: how many.
+        labels: of each.
+        resources: of each, besides a machine's usual ones.
+        images: that each says it has.
+        pod_cidr: where the addresses of their pods are from; kwok's own range, in which nothing answers, when None.
 
     Raises:
         SandboxError: they do not get Ready.
@@ -89,6 +100,9 @@ def fake_nodes(
     remove_fake_nodes(cluster)
     names = [f"{PREFIX}{number:04}" for number in range(count)]
     nodes = [_node(name, labels=dict(labels or {}), resources=dict(resources or {})) for name in names]
+    for node in nodes:
+        node["status"]["images"] = [{"names": [image], "sizeBytes": 1} for image in images]
+        node["spec"] |= {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]} if pod_cidr else {}
     try:
         listed = {"apiVersion": "v1", "kind": "List", "items": nodes}
         cluster.kubectl("create", "-f", "-", stdin=json.dumps(listed))
@@ -103,7 +117,7 @@ def remove_fake_nodes(cluster: Cluster) -> None:
     cluster.kubectl("delete", "nodes", f"--selector={ANNOTATION}={VALUE}", "--wait=false")
 
 
-def _node(name: str, *, labels: dict[str, str], resources: dict[str, str]) -> dict[str, object]:
+def _node(name: str, *, labels: dict[str, str], resources: dict[str, str]) -> dict[str, Any]:
     known = {
         "kubernetes.io/hostname": name,
         "kubernetes.io/os": "linux",

@@ -126,8 +126,9 @@ def sandbox_processes(settings: Settings) -> list[int]:
         int(entry.name) for entry in Path("/proc").glob("[0-9]*") if wanted in _environ(entry).split(b"\0")
     }
     for cgroup in cgroups() if settings.native else []:
-        for file in (cgroup, *cgroup.rglob("*")):
-            found |= _members(file / "cgroup.procs") if file.is_dir() else set()
+        # os.walk, which passes over what goes meanwhile: a pod's cgroup may, at any moment.
+        for directory, _, _ in os.walk(cgroup):
+            found |= _members(Path(directory) / "cgroup.procs")
     return sorted(found)
 
 

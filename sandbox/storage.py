@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from sandbox import gobuild, settings
-from sandbox.settings import Settings
+from sandbox.settings import NODE_NAME, Settings
 from sandbox.supervisor import Program
 from sandbox.templating import render, write
 
@@ -30,7 +30,7 @@ def program(config: Settings, *, helper_image: str) -> Program:
     config_file = config.kubeconfigs / "local-path.json"
     helper = config.kubeconfigs / "local-path-helper.yaml"
     write(config_file, json.dumps(paths, indent=2))
-    write(helper, render("templates/helper-pod.yaml.j2", image=helper_image))
+    write(helper, render("templates/helper-pod.yaml.j2", image=helper_image, node=NODE_NAME))
     command = [
         str(gobuild.program(config, gobuild.LOCAL_PATH, "local-path-provisioner")),
         "start",

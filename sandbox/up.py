@@ -8,6 +8,7 @@ is built last, and not at all for a demo, which has no use for it.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +46,9 @@ from sandbox.gobuild import Tool
 from sandbox.progress import say
 from sandbox.settings import Settings
 from sandbox.supervisor import Program
+
+ROTATED_KEYS = "qwen3-tiny-keys"
+"""The Secret of the endpoint whose key people rotate to try it (docs/keys.md)."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def up(config: Settings, *, with_extensions: bool = True) -> None:
 def _native(config: Settings, pool: ThreadPoolExecutor, extensions: Sequence[Tool]) -> list[Future[None]]:
     """The node, S3 and Airflow, each step waiting for just what it needs."""
     network.ensure(config)
+    catalog.link(config)
     _link_programs(config)
     supervisor.start(config, _native_programs(config, extensions))
     built = _build_all(config, pool, (*gobuild.NATIVE_TOOLS, *extensions))
@@ -296,4 +301,9 @@ def _apply(config: Settings, *, native: bool) -> None:
         "endpoint-api-key",
         {"api-key": credentials.kept(config, "endpoint-api-key")},
     )
+    if not cluster.has_secret(settings.MODELS_NAMESPACE, ROTATED_KEYS):
+        # Made once: a key that somebody rotated stays.
+        key = credentials.kept(config, "endpoint-api-key")
+        keys = {"api-key": key, "accepted.yaml": json.dumps({"api-key": [key]})}
+        cluster.apply_secret(settings.MODELS_NAMESPACE, ROTATED_KEYS, keys)
     say("objects applied")

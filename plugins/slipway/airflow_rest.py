@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -30,12 +30,18 @@ class Outcome:
 
 
 class AirflowRest:
-    """A session with one Airflow."""
+    """A session with one Airflow; ``with`` ends its connections."""
 
     def __init__(self, *, url: str, user: str, password: str, timeout: float = 30.0) -> None:
         self.url, self.user, self.password = url.rstrip("/"), user, password
         self.client = httpx.Client(base_url=self.url, timeout=timeout, trust_env=False)
         self._token = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
 
     @staticmethod
     def from_environment(environment: Mapping[str, str] | None = None) -> AirflowRest:

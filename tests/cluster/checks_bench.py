@@ -25,9 +25,15 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Bench:
-    """A cluster to break: a namespace and a cluster record of the test's own, and everything is put back at the end."""
+    """A cluster to break: a namespace and a cluster record of the test's own, and everything is put back at the end.
+
+    Attributes:
+        cluster: as an administrator, who makes and breaks.
+        slipway: as Slipway, which looks.
+    """
 
     cluster: Cluster
+    slipway: Cluster
     namespace: str
     image: str
     include: Path

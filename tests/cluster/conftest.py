@@ -15,6 +15,7 @@ from sandbox.settings import load
 from slipway.checks.permissions import rbac_yaml
 from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Object, Ref
+from slipway.cluster.transport import Request
 from tests.cluster.prepare_runs import Prepare
 
 KUBECONFIG_VARIABLE = "SLIPWAY_TEST_KUBECONFIG"
@@ -42,15 +43,21 @@ def kubeconfig() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster(kubeconfig: Path) -> Cluster:
+def administrator(kubeconfig: Path) -> Cluster:
     """The real cluster, as an administrator."""
     connected = Cluster.from_kubeconfig(kubeconfig)
     connected.version()
     return connected
 
 
+@pytest.fixture(scope="session")
+def cluster(administrator: Cluster) -> Cluster:
+    """The cluster as a test looks at it; where a file tries what Slipway does, it is `slipway` there."""
+    return administrator
+
+
 @pytest.fixture(scope="module")
-def make_namespace(cluster: Cluster) -> Iterator[Callable[..., str]]:
+def make_namespace(administrator: Cluster) -> Iterator[Callable[..., str]]:
     """Make a namespace; it is deleted at the end of the module if nobody did before, without waiting.
 
     Not later: what crashes in it would go on to crash beside the tests that come after.
@@ -60,7 +67,7 @@ def make_namespace(cluster: Cluster) -> Iterator[Callable[..., str]]:
     def make(*, level: str = "baseline") -> str:
         name = f"slipway-test-{secrets.token_hex(4)}"
         labels = {"pod-security.kubernetes.io/enforce": level, "slipway.io/test": "true"}
-        cluster.create(
+        administrator.create(
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         )
         made.append(name)
@@ -68,33 +75,43 @@ def make_namespace(cluster: Cluster) -> Iterator[Callable[..., str]]:
 
     yield make
     for name in made:
-        cluster.delete(Ref(apiVersion="v1", kind="Namespace", name=name))
+        administrator.delete(Ref(apiVersion="v1", kind="Namespace", name=name))
 
 
 @pytest.fixture
-def namespace(cluster: Cluster, make_namespace: Callable[..., str]) -> Iterator[str]:
+def namespace(administrator: Cluster, make_namespace: Callable[..., str]) -> Iterator[str]:
     """A fresh namespace."""
     name = make_namespace()
     yield name
-    cluster.delete(Ref(apiVersion="v1", kind="Namespace", name=name))
+    administrator.delete(Ref(apiVersion="v1", kind="Namespace", name=name))
 
 
 @pytest.fixture
-def restricted_namespace(cluster: Cluster, make_namespace: Callable[..., str]) -> Iterator[str]:
+def restricted_namespace(administrator: Cluster, make_namespace: Callable[..., str]) -> Iterator[str]:
     """A fresh namespace with Pod Security level restricted."""
     name = make_namespace(level="restricted")
     yield name
-    cluster.delete(Ref(apiVersion="v1", kind="Namespace", name=name))
+    administrator.delete(Ref(apiVersion="v1", kind="Namespace", name=name))
 
 
-@pytest.fixture
-def as_slipway(cluster: Cluster, kubeconfig: Path) -> Iterator[Callable[..., Cluster]]:
-    """Connect as a user who has exactly Slipway's rights in a namespace, by impersonation."""
+@pytest.fixture(scope="module")
+def as_slipway(administrator: Cluster, kubeconfig: Path) -> Iterator[Callable[..., Cluster]]:
+    """Connect as a user who has exactly Slipway's rights in a namespace, by impersonation.
+
+    ``may_see`` are the Secrets that the endpoints there name; ``infrastructure`` is for checks of the whole cluster.
+    """
     given: list[Ref] = []
 
-    def connect(namespace: str, *, user: str = "", without: str = "") -> Cluster:
+    def connect(
+        namespace: str,
+        *,
+        user: str = "",
+        without: str = "",
+        may_see: tuple[str, ...] = ("api-key",),
+        infrastructure: bool = False,
+    ) -> Cluster:
         user = user or f"slipway-test-{secrets.token_hex(4)}"
-        text = rbac_yaml(user=user, namespace=namespace, secrets=("api-key",))
+        text = rbac_yaml(user=user, namespace=namespace, secrets=may_see, infrastructure=infrastructure)
         for document in yaml.safe_load_all(text):
             document["metadata"]["name"] += f"-{user}"
             if "roleRef" in document:
@@ -104,7 +121,7 @@ def as_slipway(cluster: Cluster, kubeconfig: Path) -> Iterator[Callable[..., Clu
             document["rules"] = [one for one in document.get("rules", []) if one["resources"]]
             if "roleRef" in document:
                 del document["rules"]
-            cluster.apply(document)
+            administrator.apply(document)
             if not document["metadata"].get("namespace"):
                 given.append(
                     Ref(
@@ -117,7 +134,42 @@ def as_slipway(cluster: Cluster, kubeconfig: Path) -> Iterator[Callable[..., Clu
 
     yield connect
     for ref in given:
-        cluster.delete(ref)
+        administrator.delete(ref)
+
+
+@pytest.fixture
+def slipway(request: pytest.FixtureRequest, as_slipway: Callable[..., Cluster]) -> Cluster:
+    """Slipway itself: a user with exactly its rights in the test's namespace."""
+    restricted = "restricted_namespace" in request.fixturenames
+    namespace: str = request.getfixturevalue("restricted_namespace" if restricted else "namespace")
+    return as_slipway(namespace)
+
+
+@pytest.fixture
+def slipway_kubeconfig(
+    administrator: Cluster,
+    as_slipway: Callable[..., Cluster],
+    namespace: str,
+    kubeconfig: Path,
+    tmp_path: Path,
+) -> Path:
+    """A kubeconfig of a service account with exactly Slipway's rights in the test's namespace."""
+    account = {"name": "slipway", "namespace": namespace}
+    administrator.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
+    as_slipway(namespace, user=f"system:serviceaccount:{namespace}:slipway")
+    asked = Request(
+        method="POST",
+        path=f"/api/v1/namespaces/{namespace}/serviceaccounts/slipway/token",
+        what="ask for a token",
+        about=namespace,
+        body={"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}},
+    )
+    config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+    token = administrator.send(asked).json()["status"]["token"]
+    config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
+    path = tmp_path / "slipway-kubeconfig"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
 
 
 @pytest.fixture
@@ -136,12 +188,12 @@ def impersonating(kubeconfig: Path, user: str) -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def image(cluster: Cluster) -> str:
+def image(administrator: Cluster) -> str:
     """The tools image as the node has it."""
     named = os.environ.get("SLIPWAY_TEST_IMAGE")
     if named:
         return named
-    for node in cluster.list(api_version="v1", kind="Node"):
+    for node in administrator.list(api_version="v1", kind="Node"):
         for listed in node["status"].get("images") or []:
             for name in listed.get("names") or []:
                 if "/tools:" in name:

@@ -1,7 +1,8 @@
 """Every object that the catalog renders, before the real API server: tried with strict validation, nothing kept.
 
-Objects are tried in namespaces that the tests make, one for each Pod Security level, since those of the catalog's
-clusters are not here. A kind that the server does not know is a failure: `make up` installs the definitions.
+An endpoint's objects are tried with the rights that Slipway applies them with, a cluster's own as an administrator, in
+namespaces that the tests make, one for each Pod Security level: those of the catalog's clusters are not here. A kind
+that the server does not know is a failure: `make up` installs the definitions.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 
 import pytest
+import yaml
 
 from slipway.catalog.read import read_catalog
+from slipway.checks.permissions import STATIC_VOLUMES, rights_yaml
 from slipway.cluster.client import Cluster
-from slipway.cluster.objects import Object, ref_of
+from slipway.cluster.objects import Object, Ref, ref_of
 from slipway.cluster.shapes import claim_templates, pod_templates
 from slipway.errors import ClusterError
 from slipway.manifests.cluster_objects import render_cluster
@@ -40,6 +43,29 @@ def place(cluster: Cluster, make_namespace: Callable[..., str]) -> Callable[[str
         return made[level]
 
     return namespace
+
+
+@pytest.fixture(scope="module")
+def slipway_in(
+    administrator: Cluster, as_slipway: Callable[..., Cluster], place: Callable[[str], str]
+) -> Iterator[Callable[[str], Cluster]]:
+    """Slipway itself in such a namespace, with the right too that only endpoints with a static volume need."""
+    made: dict[str, Cluster] = {}
+    given: list[Ref] = []
+
+    def connect(level: str) -> Cluster:
+        if level not in made:
+            user = f"{place(level)}-user"
+            made[level] = as_slipway(place(level), user=user)
+            rights = rights_yaml([STATIC_VOLUMES], name=f"static-volumes-{user}", user=user)
+            for document in yaml.safe_load_all(rights):
+                administrator.apply(document)
+                given.append(ref_of(document))
+        return made[level]
+
+    yield connect
+    for ref in given:
+        administrator.delete(ref)
 
 
 def moved(obj: Object, namespace: str) -> Object:
@@ -75,7 +101,7 @@ def refusals(cluster: Cluster, objects: Iterator[tuple[str, Object]]) -> list[st
 
 @pytest.mark.parametrize("name", sorted(CATALOG.endpoints))
 def test_every_object_of_an_endpoint_and_its_pods_are_accepted(
-    name: str, cluster: Cluster, place: Callable[[str], str]
+    name: str, slipway_in: Callable[[str], Cluster], place: Callable[[str], str]
 ) -> None:
     plan = make_plan(CATALOG, name)
     namespace = place(plan.pod_security)
@@ -86,7 +112,7 @@ def test_every_object_of_an_endpoint_and_its_pods_are_accepted(
             for role, pod in pods_of(obj, namespace):
                 yield f"{role} of {ref_of(obj)}", pod
 
-    assert refusals(cluster, tried()) == []
+    assert refusals(slipway_in(plan.pod_security), tried()) == []
 
 
 @pytest.mark.parametrize("name", sorted(CATALOG.clusters))
@@ -104,10 +130,11 @@ def test_every_object_of_a_clusters_set_up_is_accepted(
     [{"spec": {"replica": 1}}, {"metadata": {"labels": {"a": "not a label"}}}, {"spec": {"replicas": "x"}}],
 )
 def test_a_wrong_object_would_have_been_refused(
-    change: Object, cluster: Cluster, place: Callable[[str], str]
+    change: Object, slipway_in: Callable[[str], Cluster], place: Callable[[str], str]
 ) -> None:
     plan = make_plan(CATALOG, "qwen3-tiny")
     (workload,) = (obj for obj in render(plan).objects() if obj["kind"] == "StatefulSet")
     wrong = {**workload, **{key: {**workload[key], **value} for key, value in change.items()}}
 
-    assert len(refusals(cluster, iter([("wrong", moved(wrong, place("restricted")))]))) == 1
+    tried = iter([("wrong", moved(wrong, place("restricted")))])
+    assert len(refusals(slipway_in("restricted"), tried)) == 1

@@ -26,10 +26,16 @@ S3 = {
 
 
 @pytest.fixture
-def place(cluster: Cluster, restricted_namespace: str) -> Iterator[str]:
+def cluster(as_slipway: Callable[..., Cluster], restricted_namespace: str) -> Cluster:
+    """What is tried here acts with Slipway's own rights, for an endpoint whose weights need a Secret."""
+    return as_slipway(restricted_namespace, may_see=("s3-credentials",))
+
+
+@pytest.fixture
+def place(administrator: Cluster, restricted_namespace: str) -> Iterator[str]:
     """A restricted namespace that must be as empty after the checks as before."""
     yield restricted_namespace
-    pods = cluster.list(api_version="v1", kind="Pod", namespace=restricted_namespace)
+    pods = administrator.list(api_version="v1", kind="Pod", namespace=restricted_namespace)
     assert [one["metadata"]["name"] for one in pods if not one["metadata"].get("deletionTimestamp")] == []
 
 
@@ -63,8 +69,10 @@ def test_a_volume_that_nobody_makes_is_blocking_with_the_clusters_reason(
     assert "no-such-class" in found[0].reason and found[0].remedy
 
 
-def test_names_and_sources_are_asked_from_a_pod(cluster: Cluster, place: str, image: str) -> None:
-    cluster.create(
+def test_names_and_sources_are_asked_from_a_pod(
+    cluster: Cluster, administrator: Cluster, place: str, image: str
+) -> None:
+    administrator.create(
         {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -79,7 +87,9 @@ def test_names_and_sources_are_asked_from_a_pod(cluster: Cluster, place: str, im
     assert severities["source s3://models/qwen3-tiny of endpoint one"] == "warning"
 
 
-def test_the_right_key_mends_what_a_wrong_one_broke(cluster: Cluster, place: str, image: str) -> None:
+def test_the_right_key_mends_what_a_wrong_one_broke(
+    cluster: Cluster, administrator: Cluster, place: str, image: str
+) -> None:
     import boto3
 
     access = s3.connection(load())
@@ -90,7 +100,7 @@ def test_the_right_key_mends_what_a_wrong_one_broke(cluster: Cluster, place: str
         "metadata": {"name": "s3-credentials", "namespace": place},
         "stringData": keys,
     }
-    cluster.create(secret)
+    administrator.create(secret)
     client = boto3.client(
         "s3",
         endpoint_url=access["endpoint_url"],
@@ -106,26 +116,26 @@ def test_the_right_key_mends_what_a_wrong_one_broke(cluster: Cluster, place: str
         assert found["sources of endpoint one"].severity == "blocking"
         wrong = found[f"source s3://{bucket}/{place} of endpoint one"]
         assert "secret key is wrong" in wrong.reason, wrong
-        cluster.patch(ref_of(secret), {"stringData": {"AWS_SECRET_ACCESS_KEY": access["secret_key"]}})
+        administrator.patch(ref_of(secret), {"stringData": {"AWS_SECRET_ACCESS_KEY": access["secret_key"]}})
         again = looked(cluster, "reach", place, image, **wanted)
         assert {one.severity for one in again} == {"ok"}, table(again)
     finally:
         client.delete_object(Bucket=bucket, Key=key)
 
 
-def test_a_broken_dns_is_found(cluster: Cluster, place: str, image: str) -> None:
+def test_a_broken_dns_is_found(cluster: Cluster, administrator: Cluster, place: str, image: str) -> None:
     labels = {"kubernetes.io/service-name": "kube-dns"}
-    [slice_] = cluster.list(
+    [slice_] = administrator.list(
         api_version="discovery.k8s.io/v1", kind="EndpointSlice", namespace="kube-system", labels=labels
     )
     ref = ref_of(slice_)
-    cluster.patch(ref, {"endpoints": [{**slice_["endpoints"][0], "addresses": ["192.0.2.1"]}]})
+    administrator.patch(ref, {"endpoints": [{**slice_["endpoints"][0], "addresses": ["192.0.2.1"]}]})
     try:
         found = looked(cluster, "reach", place, image)
         [dns] = [one for one in found if one.about == "the cluster's DNS"]
         assert dns.severity == "blocking" and "k8s-app=kube-dns" in dns.remedy, table(found)
     finally:
-        cluster.patch(ref, {"endpoints": slice_["endpoints"]})
+        administrator.patch(ref, {"endpoints": slice_["endpoints"]})
 
 
 def test_an_nfs_export_is_there_or_not(cluster: Cluster, place: str, image: str) -> None:
@@ -141,10 +151,13 @@ def test_an_nfs_export_is_there_or_not(cluster: Cluster, place: str, image: str)
 
 
 def test_a_nodes_own_files_are_read_where_a_person_named_a_namespace(
-    cluster: Cluster, image: str, make_namespace: Callable[..., str]
+    as_slipway: Callable[..., Cluster], image: str, make_namespace: Callable[..., str]
 ) -> None:
+    namespace = make_namespace(level="privileged")
     subject = Subject.model_validate({"endpoint": "one", "namespace": "x", "tools_image": image})
     [check] = [one for one in CHECKS if one.id == "node-files"]
-    site = Site(endpoints=(subject,), node_pods=make_namespace(level="privileged"))
-    told = [one for one in run_checks(cluster, site, checks=[check]) if one.check == "node-files"]
+    site = Site(endpoints=(subject,), node_pods=namespace)
+    told = [
+        one for one in run_checks(as_slipway(namespace), site, checks=[check]) if one.check == "node-files"
+    ]
     assert len(told) == 1 and f"glibc {platform.libc_ver()[1]}" in told[0].reason, table(told)

@@ -40,9 +40,9 @@ def by_check(found: list[Finding]) -> dict[str, str]:
 
 
 def test_a_healthy_cluster_with_exactly_slipways_rights(
-    as_slipway: Callable[..., Cluster], cluster: Cluster, restricted_namespace: str, image: str
+    slipway: Cluster, administrator: Cluster, restricted_namespace: str, image: str
 ) -> None:
-    cluster.create(
+    administrator.create(
         {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -51,7 +51,7 @@ def test_a_healthy_cluster_with_exactly_slipways_rights(
         }
     )
     wanted = subject(restricted_namespace, image, secrets=[{"name": "api-key", "keys": ["key"]}])
-    found = run_checks(as_slipway(restricted_namespace), wanted)
+    found = run_checks(slipway, wanted)
     print(table(found))
     # Nothing was sized here, and no older release serves.
     quiet = ("sizing", "surge", "gateways", "apis")
@@ -61,7 +61,7 @@ def test_a_healthy_cluster_with_exactly_slipways_rights(
 
 
 def test_each_missing_right_is_named_and_the_remedy_mends_it(
-    as_slipway: Callable[..., Cluster], cluster: Cluster, namespace: str, image: str
+    as_slipway: Callable[..., Cluster], administrator: Cluster, namespace: str, image: str
 ) -> None:
     user = f"{namespace}-user"
     limited = as_slipway(namespace, user=user, without="leases")
@@ -69,11 +69,11 @@ def test_each_missing_right_is_named_and_the_remedy_mends_it(
     assert found.check == "permissions"
     assert "leases.coordination.k8s.io" in found.reason
     for document in yaml.safe_load_all(found.remedy.partition("\n")[2]):
-        cluster.apply(document)
+        administrator.apply(document)
     assert blocking(run_checks(limited, subject(namespace, image))) == []
 
 
-def test_faults_are_found_side_by_side(cluster: Cluster, namespace: str) -> None:
+def test_faults_are_found_side_by_side(as_slipway: Callable[..., Cluster], namespace: str) -> None:
     wanted = subject(
         namespace,
         "localhost/slipway/nothing:here",
@@ -81,7 +81,7 @@ def test_faults_are_found_side_by_side(cluster: Cluster, namespace: str) -> None
         requests={"nvidia.com/gpu": "1"},
         secrets=[{"name": "nowhere", "keys": ["key"]}],
     )
-    found = run_checks(cluster, wanted)
+    found = run_checks(as_slipway(namespace, may_see=("nowhere",)), wanted)
     assert {finding.check for finding in blocking(found)} == {"storage", "images", "capacity", "secrets"}
     told = table(found)
     assert "no such storage class; there are: " in told
@@ -89,9 +89,11 @@ def test_faults_are_found_side_by_side(cluster: Cluster, namespace: str) -> None
     assert f"kubectl -n {namespace} create secret generic nowhere --from-literal=key=…" in told
 
 
-def test_a_namespace_that_is_not_there(cluster: Cluster, image: str) -> None:
-    [found] = blocking(run_checks(cluster, subject("slipway-test-nowhere", image)))
-    assert found.remedy == "kubectl create namespace slipway-test-nowhere"
+def test_a_namespace_that_is_not_there(slipway: Cluster, namespace: str, image: str) -> None:
+    missing = f"{namespace}-nowhere"
+    found = {one.check: one for one in blocking(run_checks(slipway, subject(missing, image)))}
+    assert found["namespace"].remedy == f"kubectl create namespace {missing}"
+    assert set(found) == {"namespace", "permissions"}, "nobody has rights there yet"
 
 
 # -- a whole cluster -----------------------------------------------------------------------------------------
@@ -111,8 +113,14 @@ def whole(endpoint: Subject, **more: Any) -> Site:
     )
 
 
-def test_a_healthy_cluster_has_no_blocking_finding(cluster: Cluster, namespace: str, image: str) -> None:
-    found = run_checks(cluster, whole(subject(namespace, image, endpoint="one")))
+@pytest.fixture
+def looking(as_slipway: Callable[..., Cluster], namespace: str) -> Cluster:
+    """Slipway itself, with the rights for checks of a whole cluster too."""
+    return as_slipway(namespace, infrastructure=True)
+
+
+def test_a_healthy_cluster_has_no_blocking_finding(looking: Cluster, namespace: str, image: str) -> None:
+    found = run_checks(looking, whole(subject(namespace, image, endpoint="one")))
     assert blocking(found) == [], table(found)
     looked_at = {one.check for one in found if one.severity == "ok"}
     assert looked_at >= {
@@ -127,9 +135,9 @@ def test_a_healthy_cluster_has_no_blocking_finding(cluster: Cluster, namespace: 
     }
 
 
-def test_the_catalogs_own_cluster_is_described_and_checked(cluster: Cluster) -> None:
+def test_the_catalogs_own_cluster_is_described_and_checked(as_user: Callable[[str], Cluster]) -> None:
     include = include_directory()
-    found = run_checks(cluster, site_of(read_catalog(include), "sandbox", include=include))
+    found = run_checks(as_user("slipway"), site_of(read_catalog(include), "sandbox", include=include))
     cluster_wide = [one for one in blocking(found) if one.check not in ("secrets", "storage")]
     assert cluster_wide == [], table(found)
     assert any(one.check == "plans" and one.severity == "ok" for one in found), table(found)
@@ -137,7 +145,6 @@ def test_the_catalogs_own_cluster_is_described_and_checked(cluster: Cluster) -> 
 
 def test_what_slipways_own_rights_do_not_show_is_not_checked_until_they_are_given(
     as_slipway: Callable[..., Cluster],
-    cluster: Cluster,
     namespace: str,
     image: str,
     bound: Callable[..., None],
@@ -261,12 +268,12 @@ SEEN: dict[str, tuple[dict[str, Any], set[tuple[str, str]]]] = {
 
 @pytest.mark.parametrize("case", SEEN)
 def test_what_a_gateways_controller_reports_is_judged(
-    case: str, gateway: Callable[..., Site], cluster: Cluster
+    case: str, gateway: Callable[..., Site], looking: Cluster
 ) -> None:
     reported, wanted = SEEN[case]
     site = gateway(**reported)
     chosen = [one for one in CHECKS if one.id in ("gateway-api", "gateways", "routes")]
-    found = run_checks(cluster, site, checks=chosen)
+    found = run_checks(looking, site, checks=chosen)
     assert {(one.check, one.reason) for one in blocking(found)} == wanted, table(found)
     assert any(one.check == "gateway-api" and "all five definitions" in one.reason for one in found)
     # The Service that the route leads to has no pods.
@@ -280,7 +287,7 @@ def test_what_a_gateways_controller_reports_is_judged(
     ("phase", "severity"), [("READY", "ok"), ("FAILED", "blocking"), ("PROCESSING", "info")]
 )
 def test_the_state_of_a_data_set_is_judged(
-    phase: str, severity: str, cluster: Cluster, namespace: str
+    phase: str, severity: str, looking: Cluster, cluster: Cluster, namespace: str
 ) -> None:
     version = "dataset.baizeai.io/v1alpha1"
     ref = Ref(apiVersion=version, kind="Dataset", namespace=namespace, name="weights")
@@ -291,14 +298,14 @@ def test_the_state_of_a_data_set_is_judged(
     need = {"api_version": version, "kind": "Dataset"}
     endpoint = {"namespace": namespace, "apis": [need], "datasets": [("Dataset", namespace, "weights")]}
     site = Site.model_validate({"endpoints": [endpoint]})
-    found = run_checks(cluster, site, checks=[one for one in CHECKS if one.id == "datasets"])
+    found = run_checks(looking, site, checks=[one for one in CHECKS if one.id == "datasets"])
     [told] = [one for one in found if one.about == f"Dataset {namespace}/weights"]
     assert told.severity == severity, table(found)
 
 
 @pytest.mark.parametrize(("left", "severity"), [(3, "ok"), (0, "blocking"), (None, "not checked")])
 def test_the_addresses_that_a_pool_has_left_are_judged(
-    left: int | None, severity: str, cluster: Cluster, namespace: str, image: str
+    left: int | None, severity: str, looking: Cluster, cluster: Cluster, namespace: str, image: str
 ) -> None:
     version = "metallb.io/v1beta1"
     ref = Ref(apiVersion=version, kind="IPAddressPool", namespace=namespace, name="pool")
@@ -317,7 +324,7 @@ def test_the_addresses_that_a_pool_has_left_are_judged(
         cluster.patch(ref, {"status": counts}, subresource="status")
     setup = {"address_pools": [{"name": "pool", "addresses": addresses}], "address_pool_namespace": namespace}
     site = whole(subject(namespace, image, endpoint="one"), setup=setup)
-    found = run_checks(cluster, site, checks=[one for one in CHECKS if one.id == "balancers"])
+    found = run_checks(looking, site, checks=[one for one in CHECKS if one.id == "balancers"])
     [told] = [one for one in found if one.about == f"IPAddressPool {namespace}/pool"]
     assert told.severity == severity, table(found)
 
@@ -330,13 +337,14 @@ COMMANDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", COMMANDS)
 def test_the_command_that_a_finding_names_mends_it(
-    case: str, cluster: Cluster, namespace: str, image: str, kubeconfig: Path
+    case: str, as_slipway: Callable[..., Cluster], namespace: str, image: str, kubeconfig: Path
 ) -> None:
     wanted = subject(namespace, image, **COMMANDS[case])
-    [found] = blocking(run_checks(cluster, wanted))
+    slipway = as_slipway(namespace, may_see=("new",))
+    [found] = blocking(run_checks(slipway, wanted))
     program = kubeconfig.parents[1] / "bin" / "kubectl"
     command = shlex.split(found.remedy)
     assert command[0] == "kubectl"
     command[:1] = [str(program) if program.exists() else "kubectl", "--kubeconfig", str(kubeconfig)]
     subprocess.run(command, check=True, capture_output=True)
-    assert blocking(run_checks(cluster, wanted)) == []
+    assert blocking(run_checks(slipway, wanted)) == []

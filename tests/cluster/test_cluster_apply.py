@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,12 @@ from slipway.errors import ClusterError
 
 SLEEP = "import time; time.sleep(600)"
 Maker = Callable[..., Object]
+
+
+@pytest.fixture
+def cluster(slipway: Cluster) -> Cluster:
+    """What is tried here acts with Slipway's own rights."""
+    return slipway
 
 
 def config_map(namespace: str, name: str = "settings", *, ours: bool = True, **data: str) -> Object:
@@ -71,14 +78,15 @@ def test_dry_run_keeps_nothing_and_tells_every_problem(
     )
 
 
-def test_dry_run_leaves_what_waits_for_its_namespace(cluster: Cluster, stateful_set: Maker) -> None:
+def test_dry_run_leaves_what_waits_for_its_namespace(administrator: Cluster) -> None:
+    # Namespaces are made by somebody who may: Slipway's own role does not let it.
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "slipway-test-never-made"}}
     inside = config_map("slipway-test-never-made", a="1")
-    assert dry_run(cluster, [inside, space]) == [ref(inside)]
+    assert dry_run(administrator, [inside, space]) == [ref(inside)]
 
 
 def test_a_pod_of_the_release_before_holds_the_quota_that_the_next_gets(
-    cluster: Cluster, namespace: str, stateful_set: Maker
+    cluster: Cluster, administrator: Cluster, namespace: str, stateful_set: Maker
 ) -> None:
     quota = {
         "apiVersion": "v1",
@@ -86,7 +94,7 @@ def test_a_pod_of_the_release_before_holds_the_quota_that_the_next_gets(
         "metadata": {"name": "one", "namespace": namespace},
         "spec": {"hard": {"pods": "1"}},
     }
-    cluster.create(quota)
+    administrator.create(quota)
     serving = stateful_set("qwen", SLEEP, namespace=namespace)
     apply(cluster, [serving])
     verdict = wait_for_workload_sync(
@@ -180,6 +188,24 @@ def test_prune_takes_what_is_ours_and_nothing_else(cluster: Cluster, namespace: 
     assert {"kept", "taken-over", "other-endpoint"} <= left
     assert "old" not in left
     live(cluster, claim)
+
+
+def test_what_was_in_a_namespace_that_is_gone_is_gone_and_no_right_is_missed(
+    administrator: Cluster, cluster: Cluster, namespace: str
+) -> None:
+    left = config_map(namespace)
+    apply(cluster, [left])
+    administrator.delete(Ref(apiVersion="v1", kind="Namespace", name=namespace))
+    deadline = time.monotonic() + 120
+    while administrator.get(api_version="v1", kind="Namespace", name=namespace) is not None:
+        assert time.monotonic() < deadline, "the namespace is not gone"
+        time.sleep(0.5)
+
+    assert cluster.get(api_version="v1", kind="ConfigMap", namespace=namespace, name="settings") is None
+    assert cluster.list(api_version="v1", kind="ConfigMap", namespace=namespace) == []
+    assert prune(cluster, old=[ref(left)], new=[], endpoint="qwen") == []
+    with pytest.raises(ClusterError, match=f'namespaces "{namespace}" not found.*kubectl create namespace'):
+        lease.acquire(cluster, namespace=namespace, endpoint_object="qwen", holder="run", seconds=60)
 
 
 def test_a_kind_that_only_the_server_knows(cluster: Cluster, namespace: str) -> None:

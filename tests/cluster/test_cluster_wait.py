@@ -7,9 +7,9 @@ import base64
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ import yaml
 from slipway.cluster.apply import apply
 from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Object
+from slipway.cluster.shared import AT_ONCE, seat
 from slipway.cluster.verdict import Limits, Verdict
+from slipway.cluster.waiting import Target
 from slipway.cluster.watch import wait_for_workload, wait_for_workload_sync
 from slipway.errors import ClusterError
 
@@ -46,7 +48,7 @@ def secret_env(name: str, key: str) -> dict[str, Any]:
 TROUBLES: dict[str, Trouble] = {
     "image": Trouble(
         container={"image": "localhost/slipway/nothing:here"},
-        reason="ErrImagePull|ImagePullBackOff",
+        reason="ImagePullBackOff",
         words=("localhost/slipway/nothing:here", "import it into the node"),
     ),
     "never": Trouble(
@@ -149,6 +151,12 @@ TROUBLES: dict[str, Trouble] = {
 }
 
 
+@pytest.fixture
+def cluster(slipway: Cluster) -> Cluster:
+    """What is tried here acts with Slipway's own rights."""
+    return slipway
+
+
 def wait(cluster: Cluster, namespace: str, name: str, **more: Any) -> Verdict:
     return wait_for_workload_sync(
         cluster,
@@ -165,10 +173,14 @@ def wait(cluster: Cluster, namespace: str, name: str, **more: Any) -> Verdict:
 
 @pytest.fixture(scope="module")
 def troubled(
-    cluster: Cluster, make_namespace: Callable[..., str], stateful_set: Maker
+    administrator: Cluster,
+    as_slipway: Callable[..., Cluster],
+    make_namespace: Callable[..., str],
+    stateful_set: Maker,
 ) -> Iterator[dict[str, Future[Verdict]]]:
     """All troubled workloads at once, each waited for by a thread of its own."""
     namespace = make_namespace(level="restricted")
+    cluster = as_slipway(namespace)
     metadata = {"namespace": namespace}
     secret = {
         "apiVersion": "v1",
@@ -192,7 +204,8 @@ def troubled(
         stateful_set(name, trouble.code, namespace=namespace, **not_ready, **trouble.container)
         for name, trouble in TROUBLES.items()
     ]
-    apply(cluster, [secret, claim, *sets])
+    administrator.create(secret)
+    apply(cluster, [claim, *sets])
     with ThreadPoolExecutor(len(TROUBLES)) as threads:
         yield {name: threads.submit(wait, cluster, namespace, name) for name in TROUBLES}
 
@@ -226,8 +239,8 @@ def test_a_pod_that_may_not_be_made(cluster: Cluster, restricted_namespace: str,
     assert time.monotonic() - started < 10
 
 
-def test_a_quota(cluster: Cluster, namespace: str, stateful_set: Maker) -> None:
-    cluster.create(
+def test_a_quota(cluster: Cluster, administrator: Cluster, namespace: str, stateful_set: Maker) -> None:
+    administrator.create(
         {
             "apiVersion": "v1",
             "kind": "ResourceQuota",
@@ -328,11 +341,11 @@ class Proxy:
 
 
 @pytest.fixture
-def door(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> Iterator[tuple[Proxy, Path]]:
-    """The API server behind a door, and a kubeconfig that goes through it, its certificate still verified."""
-    host, _, port = cluster.server.removeprefix("https://").partition(":")
+def door(administrator: Cluster, slipway_kubeconfig: Path, tmp_path: Path) -> Iterator[tuple[Proxy, Path]]:
+    """The API server behind a door, and Slipway's kubeconfig that goes through it, its certificate still verified."""
+    host, _, port = administrator.server.removeprefix("https://").partition(":")
     proxy = Proxy(host, int(port or 443))
-    config = yaml.safe_load(kubeconfig.read_text())
+    config = yaml.safe_load(slipway_kubeconfig.read_text())
     for one in config["clusters"]:
         one["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"
         one["cluster"]["tls-server-name"] = host
@@ -340,6 +353,17 @@ def door(cluster: Cluster, kubeconfig: Path, tmp_path: Path) -> Iterator[tuple[P
     path.write_text(yaml.safe_dump(config))
     yield proxy, path
     proxy.shut()
+
+
+@asynccontextmanager
+async def client_of(path: Path) -> AsyncIterator[Any]:
+    """A client of kubernetes_asyncio as a kubeconfig says."""
+    from kubernetes_asyncio import client, config
+
+    configuration = client.Configuration()
+    await config.load_kube_config(config_file=str(path), client_configuration=configuration)
+    async with client.ApiClient(configuration) as api_client:
+        yield api_client
 
 
 def test_waiting_goes_on_while_the_api_server_is_away(
@@ -352,20 +376,12 @@ def test_waiting_goes_on_while_the_api_server_is_away(
     told: list[str] = []
 
     async def watch() -> Verdict:
-        from kubernetes_asyncio import client, config
-
-        configuration = client.Configuration()
-        await config.load_kube_config(config_file=str(path), client_configuration=configuration)
-        async with client.ApiClient(configuration) as api_client:
+        async with seat("door", namespace, opener=lambda: client_of(path)) as taken:
             asyncio.get_running_loop().call_later(2, proxy.shut)
             asyncio.get_running_loop().call_later(7, proxy.unshut)
             return await wait_for_workload(
-                api_client,
-                kind="StatefulSet",
-                namespace=namespace,
-                name="qwen",
-                release="r1",
-                endpoint="qwen",
+                taken,
+                Target(kind="StatefulSet", namespace=namespace, name="qwen", release="r1", endpoint="qwen"),
                 deadline_seconds=60,
                 on_progress=told.append,
             )
@@ -373,6 +389,28 @@ def test_waiting_goes_on_while_the_api_server_is_away(
     verdict = asyncio.run(watch())
     assert verdict.state == "available", verdict.what
     assert any("waiting for the API server: the API server gave no answer" in line for line in told), told
+
+
+def test_forty_waits_of_a_process_share_their_connections(namespace: str, door: tuple[Proxy, Path]) -> None:
+    proxy, path = door
+    most = 0
+
+    async def wait(name: str) -> Verdict:
+        async with seat("door", namespace, opener=lambda: client_of(path)) as taken:
+            target = Target(kind="StatefulSet", namespace=namespace, name=name, release="r1", endpoint=name)
+            return await wait_for_workload(taken, target, deadline_seconds=60)
+
+    async def all_of_them() -> list[Verdict]:
+        nonlocal most
+        waits = [asyncio.create_task(wait(f"nowhere-{number}")) for number in range(40)]
+        while not all(one.done() for one in waits):
+            await asyncio.wait(waits, timeout=0.2)
+            most = max(most, len(proxy.open) // 2)
+        return await asyncio.gather(*waits)
+
+    verdicts = asyncio.run(all_of_them())
+    assert {verdict.doom.reason for verdict in verdicts if verdict.doom} == {"NotFound"}
+    assert most <= AT_ONCE + 3, "requests at once, and a watch for each kind that they look at"
 
 
 def test_requests_wait_for_a_server_that_comes_back(door: tuple[Proxy, Path]) -> None:

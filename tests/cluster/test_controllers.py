@@ -10,6 +10,12 @@ from slipway.cluster.client import Cluster
 from slipway.cluster.controllers import KINDS, look, retire
 
 
+@pytest.fixture
+def cluster(slipway: Cluster) -> Cluster:
+    """What is tried here acts with Slipway's own rights."""
+    return slipway
+
+
 def controller(kind: str, namespace: str, *, endpoint: str, name: str) -> dict[str, Any]:
     """A controller without pods."""
     labels = {"slipway.io/endpoint": endpoint, "app.kubernetes.io/managed-by": "slipway"}

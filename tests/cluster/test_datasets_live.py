@@ -6,6 +6,7 @@ Their controllers do not run here; the tests write the status that those would w
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,6 +65,12 @@ def rendered(provider: str, namespace: str) -> list[Object]:
 
 
 @pytest.fixture
+def cluster(slipway: Cluster) -> Cluster:
+    """What is tried here acts with Slipway's own rights."""
+    return slipway
+
+
+@pytest.fixture
 def fluid(cluster: Cluster, namespace: str) -> dict[str, Ref]:
     """Fluid's objects of an endpoint, applied."""
     objects = rendered("fluid", namespace)
@@ -71,23 +78,33 @@ def fluid(cluster: Cluster, namespace: str) -> dict[str, Ref]:
     return {obj["kind"]: ref_of(obj) for obj in objects}
 
 
-def write_status(cluster: Cluster, ref: Ref, status: dict[str, Any]) -> None:
+WriteStatus = Callable[[Ref, dict[str, Any]], Any]
+
+
+@pytest.fixture
+def write_status(administrator: Cluster) -> WriteStatus:
     """Write what a controller would."""
-    cluster.patch(ref, {"status": status}, subresource="status", manager="a-controller")
+    return lambda ref, status: administrator.patch(
+        ref, {"status": status}, subresource="status", manager="a-controller"
+    )
 
 
-def test_a_baize_dataset_is_waited_for_until_it_is_ready(cluster: Cluster, namespace: str) -> None:
+def test_a_baize_dataset_is_waited_for_until_it_is_ready(
+    cluster: Cluster, namespace: str, write_status: WriteStatus
+) -> None:
     (obj,) = rendered("dataset", namespace)
     apply(cluster, [obj])
     ref = ref_of(obj)
     assert look(cluster, [ref]).state == "progressing"
-    write_status(cluster, ref, {"phase": "PROCESSING", "inProcessing": True, "inProcessingRound": 1})
+    write_status(ref, {"phase": "PROCESSING", "inProcessing": True, "inProcessingRound": 1})
     assert "is PROCESSING" in look(cluster, [ref]).what
-    write_status(cluster, ref, {"phase": "READY", "lastSucceedRound": 1, "pvcName": ref.name})
+    write_status(ref, {"phase": "READY", "lastSucceedRound": 1, "pvcName": ref.name})
     assert look(cluster, [ref]).state == "available"
 
 
-def test_a_baize_dataset_fails_with_its_own_reason(cluster: Cluster, namespace: str) -> None:
+def test_a_baize_dataset_fails_with_its_own_reason(
+    cluster: Cluster, namespace: str, write_status: WriteStatus
+) -> None:
     (obj,) = rendered("dataset", namespace)
     apply(cluster, [obj])
     ref = ref_of(obj)
@@ -95,43 +112,51 @@ def test_a_baize_dataset_fails_with_its_own_reason(cluster: Cluster, namespace: 
         {"round": 1, "jobName": "dataset-x-round-1", "startTime": TIME, "endTime": TIME, "succeed": False}
     ]
     failed = condition("DataLoaded", "False", "JobFailed", "the token may not read the model")
-    write_status(cluster, ref, {"phase": "FAILED", "conditions": [failed], "syncRoundStatuses": rounds})
+    write_status(ref, {"phase": "FAILED", "conditions": [failed], "syncRoundStatuses": rounds})
     verdict = look(cluster, [ref])
     assert verdict.doom is not None
     assert (verdict.doom.reason, verdict.doom.why) == ("JobFailed", "the token may not read the model")
     assert "job/dataset-x-round-1" in verdict.doom.remedy
 
 
-def test_fluid_is_waited_for_until_bound_and_loaded(cluster: Cluster, fluid: dict[str, Ref]) -> None:
+def test_fluid_is_waited_for_until_bound_and_loaded(
+    cluster: Cluster, fluid: dict[str, Ref], write_status: WriteStatus
+) -> None:
     refs = list(fluid.values())
     assert look(cluster, refs).state == "progressing"
-    write_status(cluster, fluid["Dataset"], {"phase": "Bound", "conditions": []})
-    write_status(cluster, fluid["JindoRuntime"], RUNTIME)
-    write_status(cluster, fluid["DataLoad"], {"phase": "Executing", "conditions": [], "duration": ""})
+    write_status(fluid["Dataset"], {"phase": "Bound", "conditions": []})
+    write_status(fluid["JindoRuntime"], RUNTIME)
+    write_status(fluid["DataLoad"], {"phase": "Executing", "conditions": [], "duration": ""})
     assert "DataLoad" in look(cluster, refs).what
-    write_status(cluster, fluid["DataLoad"], {"phase": "Complete", "conditions": [], "duration": "9s"})
+    write_status(fluid["DataLoad"], {"phase": "Complete", "conditions": [], "duration": "9s"})
     assert look(cluster, refs).state == "available"
 
 
-def test_fluid_fails_with_the_loads_own_reason(cluster: Cluster, fluid: dict[str, Ref]) -> None:
+def test_fluid_fails_with_the_loads_own_reason(
+    cluster: Cluster, fluid: dict[str, Ref], write_status: WriteStatus
+) -> None:
     failed = condition("Failed", "True", "DataLoadJobFailed", "the job has reached its backoff limit")
-    write_status(cluster, fluid["Dataset"], {"phase": "Bound", "conditions": []})
-    write_status(cluster, fluid["JindoRuntime"], RUNTIME)
-    write_status(cluster, fluid["DataLoad"], {"phase": "Failed", "conditions": [failed], "duration": "9s"})
+    write_status(fluid["Dataset"], {"phase": "Bound", "conditions": []})
+    write_status(fluid["JindoRuntime"], RUNTIME)
+    write_status(fluid["DataLoad"], {"phase": "Failed", "conditions": [failed], "duration": "9s"})
     verdict = look(cluster, fluid.values())
     assert verdict.doom is not None
     assert (verdict.doom.reason, verdict.doom.about) == ("DataLoadJobFailed", str(fluid["DataLoad"]))
 
 
 def test_the_trigger_fires_once_with_the_verdict(
-    cluster: Cluster, namespace: str, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster,
+    namespace: str,
+    slipway_kubeconfig: Path,
+    write_status: WriteStatus,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (obj,) = rendered("dataset", namespace)
     apply(cluster, [obj])
     ref = ref_of(obj)
 
     class Found:
-        extra_dejson: ClassVar = {"kube_config_path": str(kubeconfig)}
+        extra_dejson: ClassVar = {"kube_config_path": str(slipway_kubeconfig)}
 
     async def connection(_: str) -> Found:
         return Found()
@@ -141,7 +166,7 @@ def test_the_trigger_fires_once_with_the_verdict(
         fired = asyncio.ensure_future(anext(trigger.run()))
         await asyncio.sleep(0.5)
         assert not fired.done()
-        await asyncio.to_thread(write_status, cluster, ref, {"phase": "READY", "lastSucceedRound": 1})
+        await asyncio.to_thread(write_status, ref, {"phase": "READY", "lastSucceedRound": 1})
         return [(await asyncio.wait_for(fired, 20)).payload]
 
     monkeypatch.setattr("slipway.operators.datasets.Connection.async_get", connection)

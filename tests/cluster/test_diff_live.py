@@ -24,6 +24,12 @@ NAME = "qwen3-tiny"
 
 
 @pytest.fixture
+def cluster(slipway: Cluster) -> Cluster:
+    """What is tried here acts with Slipway's own rights."""
+    return slipway
+
+
+@pytest.fixture
 def include(tmp_path: Path, namespace: str) -> Path:
     """The project's include directory with the endpoint in the test's namespace, without pods."""
     copy = Path(copytree(include_directory(), tmp_path / "include"))
@@ -41,11 +47,11 @@ def rendered(include: Path) -> Rendered:
 
 @pytest.fixture
 def diff(
-    include: Path, kubeconfig: Path, capsys: pytest.CaptureFixture[str]
+    include: Path, slipway_kubeconfig: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
-    """Run the command; returns its status and what it printed."""
+    """Run the command with Slipway's own rights; returns its status and what it printed."""
 
-    def run(*arguments: str, kubeconfig: Path = kubeconfig) -> tuple[int, str]:
+    def run(*arguments: str, kubeconfig: Path = slipway_kubeconfig) -> tuple[int, str]:
         given = ["--include", str(include), "diff", NAME, "--kubeconfig", str(kubeconfig), *arguments]
         status = main(given)
         streams = capsys.readouterr()
@@ -73,11 +79,17 @@ def test_what_was_just_deployed_has_no_difference(
 
 
 def test_a_change_by_an_override_or_by_hand_is_what_the_diff_shows(
-    diff: Callable[..., tuple[int, str]], rendered: Rendered, cluster: Cluster, namespace: str
+    diff: Callable[..., tuple[int, str]],
+    rendered: Rendered,
+    cluster: Cluster,
+    administrator: Cluster,
+    namespace: str,
 ) -> None:
     apply(cluster, rendered.objects())
     service = Ref(apiVersion="v1", kind="Service", namespace=namespace, name=NAME)
-    cluster.patch(service, {"metadata": {"labels": {"slipway.io/model": "by-hand"}}}, manager="somebody")
+    administrator.patch(
+        service, {"metadata": {"labels": {"slipway.io/model": "by-hand"}}}, manager="somebody"
+    )
 
     status, text = diff("--overrides", '{"args": ["--max-num-seqs=4"]}')
 
@@ -102,13 +114,14 @@ def test_what_the_last_good_release_had_and_the_next_has_not_would_be_deleted(
 
 
 def test_a_namespace_that_is_not_there_makes_all_of_it_new(
-    diff: Callable[..., tuple[int, str]], include: Path
+    diff: Callable[..., tuple[int, str]], include: Path, kubeconfig: Path
 ) -> None:
+    # As a person who may look anywhere: nobody has rights yet in a namespace that is not there.
     path = include / "catalog" / "endpoints" / f"{NAME}.yaml"
     record = yaml.safe_load(path.read_text(encoding="utf-8"))
     path.write_text(yaml.safe_dump({**record, "namespace": "no-such-namespace"}), encoding="utf-8")
 
-    status, text = diff()
+    status, text = diff(kubeconfig=kubeconfig)
 
     assert status == 1
     assert "namespace no-such-namespace is not there yet; shown as new" in text

@@ -62,8 +62,9 @@ def test_what_is_not_published_is_not_there(published: Published) -> None:
         assert client.get("/v1/models").status_code == 404
 
 
-# Only in `make test-full` until it is known why: after the tests above, and only then, the connection broke after the
-# first piece in three runs of three on the real node. tests/e2e/test_published.py streams vLLM's answers the same way.
+# Only in `make test-full`: after the tests above, and only then, the connection broke after the first piece in three
+# runs of three on the real node. Proxies in Go may break off an answer that begins before they have seen the request's
+# end (golang/go#40747), and this server answers at once. tests/e2e/test_published.py streams vLLM's answers so.
 @pytest.mark.full
 def test_a_streamed_answer_comes_piece_by_piece(published: Published) -> None:
     with (
@@ -78,7 +79,9 @@ def test_a_streamed_answer_comes_piece_by_piece(published: Published) -> None:
         assert next(lines) == "data: two"
 
 
-def test_the_checks_see_a_gateway_and_a_route_that_work(cluster: Cluster, published: Published) -> None:
+def test_the_checks_see_a_gateway_and_a_route_that_work(
+    as_slipway: Callable[..., Cluster], published: Published
+) -> None:
     include = include_directory()
     site = site_of(read_catalog(include), "sandbox", include=include)
     need = RouteNeed(
@@ -89,9 +92,10 @@ def test_the_checks_see_a_gateway_and_a_route_that_work(cluster: Cluster, publis
         backends=((published.namespace, "server", PORT),),
     )
     site = Site(record=site.record, routes=(need,))
-    view = View(cluster=cluster)
+    view = View(cluster=as_slipway(published.namespace, infrastructure=True))
     found = [*check_gateway_api(view, site), *check_gateways(view, site), *check_routes(view, site)]
-    assert {one.severity for one in found} == {"ok"}, found
+    unread = "this connection may not read Secret slipway-sandbox/gateway-certificate"
+    assert [(one.severity, one.reason) for one in found if one.severity != "ok"] == [("not checked", unread)]
     told = {one.about: one.reason for one in found}
     assert told[f"Gateway {settings.SYSTEM_NAMESPACE}/gateway"] == f"programmed, address {published.address}"
 
@@ -110,7 +114,7 @@ WRONG = {
 
 @pytest.mark.parametrize("fault", WRONG)
 def test_a_route_that_the_controller_refuses_is_found_with_its_own_words(
-    cluster: Cluster, place: str, fault: str
+    cluster: Cluster, as_slipway: Callable[..., Cluster], place: str, fault: str
 ) -> None:
     more, severity, reason = WRONG[fault]
     name = f"wrong-{fault.replace(' ', '-').lower()}"
@@ -122,11 +126,12 @@ def test_a_route_that_the_controller_refuses_is_found_with_its_own_words(
         gateway_namespace=settings.SYSTEM_NAMESPACE,
         gateway=traefik.GATEWAY,
     )
+    slipway = as_slipway(place, infrastructure=True)
     gateway.until(
         lambda: (
             [
                 (one.severity, reason in one.reason)
-                for one in check_routes(View(cluster=cluster), Site(routes=(need,)))
+                for one in check_routes(View(cluster=slipway), Site(routes=(need,)))
             ]
             == [(severity, True)]
         ),

@@ -135,67 +135,73 @@ def space(make_namespace: Callable[..., str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def serving(cluster: Cluster, space: str, groups: Maker) -> Object:
+def in_space(as_slipway: Callable[..., Cluster], space: str) -> Cluster:
+    """Slipway itself there."""
+    return as_slipway(space)
+
+
+@pytest.fixture(scope="module")
+def serving(in_space: Cluster, space: str, groups: Maker) -> Object:
     """A group that is available."""
     workload = groups("qwen", namespace=space)
-    assert dry_run(cluster, [workload]) == []
-    apply(cluster, [workload])
-    verdict = wait(cluster, space, "qwen")
+    assert dry_run(in_space, [workload]) == []
+    apply(in_space, [workload])
+    verdict = wait(in_space, space, "qwen")
     assert (verdict.state, verdict.what) == ("available", "2 of 2 pods ready")
     return workload
 
 
 def test_a_worker_finds_its_leader_by_the_address_that_it_is_given(
-    cluster: Cluster, space: str, serving: Object
+    in_space: Cluster, space: str, serving: Object
 ) -> None:
-    assert sorted(pods_of(cluster, space, "qwen")) == ["qwen-0", "qwen-0-1"]
-    log = cluster.logs(namespace=space, pod="qwen-0-1")
+    assert sorted(pods_of(in_space, space, "qwen")) == ["qwen-0", "qwen-0-1"]
+    log = in_space.logs(namespace=space, pod="qwen-0-1")
     assert log.strip() == f"worker 1 of 2 joined qwen-0.qwen.{space}"
 
 
 def test_a_deleted_worker_takes_its_whole_group_with_it_and_it_comes_back(
-    cluster: Cluster, space: str, serving: Object
+    in_space: Cluster, space: str, serving: Object
 ) -> None:
-    before = uids(cluster, space, "qwen")
-    cluster.delete(Ref(apiVersion="v1", kind="Pod", namespace=space, name="qwen-0-1"))
+    before = uids(in_space, space, "qwen")
+    in_space.delete(Ref(apiVersion="v1", kind="Pod", namespace=space, name="qwen-0-1"))
 
     def is_another_group() -> bool:
-        now = uids(cluster, space, "qwen")
+        now = uids(in_space, space, "qwen")
         return set(now) == set(before) and not set(now.values()) & set(before.values())
 
     until(is_another_group)
-    assert wait(cluster, space, "qwen").state == "available"
+    assert wait(in_space, space, "qwen").state == "available"
 
 
-def test_scaling_to_0_and_back_is_no_apply_s_business(cluster: Cluster, space: str, serving: Object) -> None:
-    cluster.scale(ref_of(serving), replicas=0)
-    apply(cluster, [serving])
-    stopped = wait(cluster, space, "qwen")
+def test_scaling_to_0_and_back_is_no_apply_s_business(in_space: Cluster, space: str, serving: Object) -> None:
+    in_space.scale(ref_of(serving), replicas=0)
+    apply(in_space, [serving])
+    stopped = wait(in_space, space, "qwen")
     assert stopped.doom is not None
     assert stopped.doom.reason == "ScaledToZero"
-    until(lambda: not pods_of(cluster, space, "qwen"))
-    cluster.scale(ref_of(serving), replicas=1)
-    assert wait(cluster, space, "qwen").state == "available"
+    until(lambda: not pods_of(in_space, space, "qwen"))
+    in_space.scale(ref_of(serving), replicas=1)
+    assert wait(in_space, space, "qwen").state == "available"
 
 
 def test_another_release_replaces_leader_and_worker(
-    cluster: Cluster, space: str, serving: Object, groups: Maker
+    in_space: Cluster, space: str, serving: Object, groups: Maker
 ) -> None:
-    before = uids(cluster, space, "qwen")
-    apply(cluster, [groups("qwen", namespace=space, release="r2")])
-    assert wait(cluster, space, "qwen", release="r2").state == "available"
-    pods = pods_of(cluster, space, "qwen")
+    before = uids(in_space, space, "qwen")
+    apply(in_space, [groups("qwen", namespace=space, release="r2")])
+    assert wait(in_space, space, "qwen", release="r2").state == "available"
+    pods = pods_of(in_space, space, "qwen")
     assert {labels_of(pod)["slipway.io/release"] for pod in pods.values()} == {"r2"}
     assert not {pod["metadata"]["uid"] for pod in pods.values()} & set(before.values())
-    replaced = wait(cluster, space, "qwen", release="r1")
+    replaced = wait(in_space, space, "qwen", release="r1")
     assert replaced.doom is not None
     assert replaced.doom.reason == "ReleaseReplaced"
 
 
-def test_slipways_own_rights_are_enough(
-    as_slipway: Callable[..., Cluster], restricted_namespace: str, groups: Maker
+def test_a_group_is_told_of_and_pruned_as_one(
+    slipway: Cluster, restricted_namespace: str, groups: Maker
 ) -> None:
-    cluster, space = as_slipway(restricted_namespace), restricted_namespace
+    cluster, space = slipway, restricted_namespace
     workload = groups("qwen", namespace=space)
     assert dry_run(cluster, [workload]) == []
     inventory = apply(cluster, [workload])
@@ -243,10 +249,11 @@ TROUBLES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
 
 @pytest.fixture(scope="module")
 def troubled(
-    cluster: Cluster, make_namespace: Callable[..., str], groups: Maker
+    as_slipway: Callable[..., Cluster], make_namespace: Callable[..., str], groups: Maker
 ) -> Iterator[dict[str, Future[Verdict]]]:
     """All troubled sets at once, each waited for by a thread of its own."""
     namespace = make_namespace(level="restricted")
+    cluster = as_slipway(namespace)
     apply(cluster, [groups(name, namespace=namespace, **wrong) for name, (wrong, _, _) in TROUBLES.items()])
     with ThreadPoolExecutor(len(TROUBLES)) as threads:
         yield {name: threads.submit(wait, cluster, namespace, name) for name in TROUBLES}
@@ -264,27 +271,30 @@ def test_a_group_that_cannot_come_up_is_told_with_the_pod_to_blame(
         assert word in verdict.what
 
 
-def test_a_quota_that_holds_a_worker_back_is_told(cluster: Cluster, namespace: str, groups: Maker) -> None:
+def test_a_quota_that_holds_a_worker_back_is_told(
+    slipway: Cluster, administrator: Cluster, namespace: str, groups: Maker
+) -> None:
     quota = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
         "metadata": {"name": "one-pod", "namespace": namespace},
         "spec": {"hard": {"pods": "1"}},
     }
-    apply(cluster, [quota, groups("qwen", namespace=namespace)])
-    verdict = wait(cluster, namespace, "qwen")
+    administrator.create(quota)
+    apply(slipway, [groups("qwen", namespace=namespace)])
+    verdict = wait(slipway, namespace, "qwen")
     assert verdict.doom is not None
     assert verdict.doom.reason == "FailedCreate"
     assert "exceeded quota: one-pod" in verdict.what
 
 
 def test_pods_of_both_roles_are_tried_before_anything_is_applied(
-    cluster: Cluster, restricted_namespace: str, groups: Maker
+    slipway: Cluster, restricted_namespace: str, groups: Maker
 ) -> None:
     careless: dict[str, Any] = {"securityContext": {}}
     workload = groups("qwen", namespace=restricted_namespace, leader_pod=careless, worker_pod=careless)
     with pytest.raises(RejectedError) as refused:
-        dry_run(cluster, [workload])
+        dry_run(slipway, [workload])
     leaders, workers = refused.value.problems
     assert leaders.startswith(f"leader pods of LeaderWorkerSet {restricted_namespace}/qwen: ")
     assert workers.startswith(f"worker pods of LeaderWorkerSet {restricted_namespace}/qwen: ")
@@ -292,21 +302,21 @@ def test_pods_of_both_roles_are_tried_before_anything_is_applied(
 
 
 def test_a_group_of_no_pods_is_refused_by_the_controllers_webhook(
-    cluster: Cluster, namespace: str, groups: Maker
+    slipway: Cluster, namespace: str, groups: Maker
 ) -> None:
     workload = groups("qwen", namespace=namespace)
     workload["spec"]["leaderWorkerTemplate"]["size"] = 0
     with pytest.raises(RejectedError, match="size"):
-        dry_run(cluster, [workload])
+        dry_run(slipway, [workload])
 
 
 # -- Deployments ----------------------------------------------------------------------------------------------
 
 
 def test_a_deployment_is_waited_for_and_told_of_as_well(
-    as_slipway: Callable[..., Cluster], restricted_namespace: str, deployment: Maker
+    slipway: Cluster, restricted_namespace: str, deployment: Maker
 ) -> None:
-    cluster, space = as_slipway(restricted_namespace), restricted_namespace
+    cluster, space = slipway, restricted_namespace
     sleep = "import time; time.sleep(600)"
 
     def judged(release: str, **pod: Any) -> Verdict:

@@ -113,7 +113,7 @@ def endpoint(place: str, *balancers: str) -> Subject:
 
 
 def test_the_checks_tell_who_waits_for_an_address(
-    cluster: Cluster,
+    as_slipway: Callable[..., Cluster],
     balanced: Callable[..., Callable[[], Object]],
     record: ClusterRecord,
     place: str,
@@ -125,7 +125,8 @@ def test_the_checks_tell_who_waits_for_an_address(
     assert addresses_of_service(waiting()) == []
 
     site = Site(record=record, endpoints=(endpoint(place, "good", "waiting"),))
-    found: dict[str, Any] = {one.about: one for one in check_balancers(View(cluster=cluster), site)}
+    view = View(cluster=as_slipway(place, infrastructure=True))
+    found: dict[str, Any] = {one.about: one for one in check_balancers(view, site)}
 
     assert found[f"Service {place}/good"].severity == "ok"
     told = found[f"Service {place}/waiting"]

@@ -31,6 +31,7 @@ from slipway.operators.record import RecordOperator
 from slipway.operators.rollout import choose_rollout
 from slipway.releases.records import Release
 from slipway.releases.store import History
+from tests.unit.life_api import Told
 
 ENDPOINTS: dict[Controller, str] = {
     "StatefulSet": "qwen3-tiny",
@@ -249,7 +250,7 @@ class Stage:
         dag_id, _, run_id = release.run_id.partition("/")
         run = SimpleNamespace(dag_id=dag_id, run_id=run_id)
         ti = SimpleNamespace(task_id="step", xcom_push=lambda key, value: None)
-        return {"dag_run": run, "run_id": run_id, "ti": ti}
+        return {"dag_run": run, "run_id": run_id, "ti": ti, "outlet_events": Told()}
 
 
 PROBED = {"steps": [], "ttft_seconds": 0.1, "answer": "fine", "served_names": ["ramp"]}
@@ -272,6 +273,12 @@ def wait_for_answer(address: str) -> None:
 
 def restarts(pod: Object) -> int:
     return sum(one["restartCount"] for one in pod.get("status", {}).get("containerStatuses") or [])
+
+
+@pytest.fixture
+def cluster(slipway: Cluster) -> Cluster:
+    """What is tried here acts with Slipway's own rights."""
+    return slipway
 
 
 @pytest.fixture

@@ -79,11 +79,13 @@ def test_a_pod_that_asks_for_nothing_else_goes_to_the_real_node(
         assert pods()[0]["spec"]["nodeName"] == settings.NODE_NAME
 
 
-def test_a_cluster_of_many_nodes_is_checked_like_a_small_one(cluster: Cluster, kubectl: Sandbox) -> None:
+def test_a_cluster_of_many_nodes_is_checked_like_a_small_one(
+    as_user: Callable[[str], Cluster], kubectl: Sandbox
+) -> None:
     include = include_directory()
     site = site_of(read_catalog(include), "sandbox", include=include)
     with kwok.fake_nodes(kubectl, 40, resources=CARDS):
-        found = run_checks(cluster, site)
+        found = run_checks(as_user("slipway"), site)
     late = [one for one in found if "no answer within" in one.reason]
     assert late == [], table(found)
     wrong = [one for one in blocking(found) if one.check not in ("secrets", "storage")]

@@ -25,6 +25,12 @@ PLAN = make_plan(read_catalog(), "qwen3-tiny")
 
 
 @pytest.fixture
+def cluster(slipway: Cluster) -> Cluster:
+    """What is tried here acts with Slipway's own rights."""
+    return slipway
+
+
+@pytest.fixture
 def run_step(cluster: Cluster, restricted_namespace: str) -> Callable[..., dict[str, Any]]:
     """Run a step pod in a namespace of its own that enforces Pod Security restricted; its container's end."""
 

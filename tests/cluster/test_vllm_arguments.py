@@ -16,6 +16,7 @@ from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Object
 from slipway.manifests.arguments import fill, flag_of, parsed_by, version_faults
 from slipway.manifests.planning import make_plan
+from slipway.manifests.serving import KEYS_FILE
 
 pytestmark = pytest.mark.cluster
 
@@ -49,7 +50,10 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.version import __version__
 
 parser = make_arg_parser(FlexibleArgumentParser())
+with open("/tmp/keys.yaml", "w") as keys:
+    keys.write('{"api-key": ["sk-old", "sk-new"]}')
 said = {
+    "keys": parser.parse_args(["--config", "/tmp/keys.yaml", "--port=8000"]).api_key,
     "version": __version__,
     "flags": sorted(flag for action in parser._actions for flag in action.option_strings),
     "tool": sorted(ToolParserManager.list_registered()),
@@ -77,12 +81,13 @@ class Parser:
     flags: set[str]
     tool: set[str]
     reasoning: set[str]
+    keys: list[str]
     refusals: dict[str, str]
 
 
 def as_vllm_gets_them(arguments: list[str]) -> list[str]:
     """Arguments as Kubernetes and ``vllm serve`` hand them on, in a pod of a group."""
-    known = {"$(LWS_WORKER_INDEX)": "1", "$(LWS_LEADER_ADDRESS)": "leader"}
+    known = {"$(LWS_WORKER_INDEX)": "1", "$(LWS_LEADER_ADDRESS)": "leader", KEYS_FILE: "/tmp/keys.yaml"}
     for variable, value in known.items():
         arguments = [one.replace(variable, value) for one in arguments]
     return [one.replace("$$", "$") for one in arguments[arguments[0] == "serve" :]]
@@ -141,7 +146,7 @@ def parser(
     )
     said = dict(_lines(cluster, namespace))
     return Parser(
-        **{key: said.pop(key) for key in ("version",)},
+        **{key: said.pop(key) for key in ("version", "keys")},
         **{key: set(said.pop(key)) for key in ("flags", "tool", "reasoning")},
         refusals=said,
     )
@@ -181,6 +186,10 @@ def test_the_documents_dead_flags_are_refused_by_vllm_and_before_by_the_catalog(
 
     assert f"unrecognized arguments: {argument}" in parser.refusals[f"flag {argument}"]
     assert [fault.message.partition(":")[0] for fault in faults] == [flag_of(argument)]
+
+
+def test_vllm_reads_several_keys_from_a_file(parser: Parser) -> None:
+    assert parser.keys == ["sk-old", "sk-new"]
 
 
 def test_every_rule_of_the_catalog_is_true_for_the_version_that_is_parsed(parser: Parser) -> None:

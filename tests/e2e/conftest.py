@@ -19,6 +19,9 @@ from slipway.airflow_rest import AirflowRest, Outcome
 from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Object
 from slipway.releases.store import History
+from tests.e2e import small
+from tests.e2e.own_catalog import catalog_with
+from tests.e2e.small import Small
 
 ENDPOINT = "qwen3-tiny"
 NAMESPACE = "models"
@@ -35,12 +38,12 @@ def environment() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def airflow(environment: dict[str, str]) -> AirflowRest:
+def airflow(environment: dict[str, str]) -> Iterator[AirflowRest]:
     """Airflow's REST API, with the DAGs read."""
-    rest = AirflowRest.from_environment(environment)
-    for dag_id in ("deploy_endpoint", "redeploy_endpoint", "nightly_benchmark"):
-        wait_for_dag(rest, dag_id)
-    return rest
+    with AirflowRest.from_environment(environment) as rest:
+        for dag_id in ("deploy_endpoint", "redeploy_endpoint", "nightly_benchmark"):
+            wait_for_dag(rest, dag_id)
+        yield rest
 
 
 @pytest.fixture(scope="session")
@@ -136,3 +139,33 @@ def artifacts(environment: dict[str, str]) -> Path:
 def deployed(run: Run, tiny_overrides: dict[str, Any]) -> Outcome:
     """The tiny endpoint, deployed once for all tests."""
     return run("deploy_endpoint", endpoint=ENDPOINT, reason="tests", overrides=tiny_overrides)
+
+
+@pytest.fixture(scope="module")
+def small_catalog(
+    airflow: AirflowRest, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Airflow's catalog has the endpoints of the small server, for one file of tests."""
+    folder = tmp_path_factory.mktemp("small")
+    small.put_weights(folder, s3.connection(load()))
+    with catalog_with(small.records(), airflow=airflow, folder=folder):
+        yield
+
+
+@pytest.fixture(scope="module")
+def make_small(
+    small_catalog: None, airflow: AirflowRest, cluster: Cluster, history: History
+) -> Iterator[Callable[[str], Small]]:
+    """Take one of the small server's endpoints by its name; afterwards nothing of it is left."""
+    taken: list[Small] = []
+    api_key = credentials.kept(load(), "endpoint-api-key")
+    wait_for_dag(airflow, "remove_endpoint")
+
+    def take(endpoint: str) -> Small:
+        one = Small(endpoint=endpoint, airflow=airflow, cluster=cluster, history=history, api_key=api_key)
+        taken.append(one)
+        return one
+
+    yield take
+    for one in taken:
+        one.removed()

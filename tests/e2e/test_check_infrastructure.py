@@ -8,11 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Run
 
 from sandbox.demo import wait_for_dag
 from slipway.airflow_rest import AirflowRest
 from slipway.releases.infrastructure import Infrastructure
+from tests.e2e.conftest import Run
 
 DAG = "check_infrastructure"
 DOWN, CONNECTION = "acs", "slipway_acs"
@@ -42,6 +42,8 @@ def cluster_that_is_down(airflow: AirflowRest, token: str, tmp_path: Path) -> It
         "conn_type": "kubernetes",
         "extra": json.dumps({"kube_config": json.dumps(config), "in_cluster": False}),
     }
+    # One that a killed run of the tests left is in the way.
+    httpx.delete(f"{url}/{CONNECTION}", headers=headers, trust_env=False, timeout=30)
     made = httpx.post(url, json=body, headers=headers, trust_env=False, timeout=30)
     assert made.status_code == 201, made.text
     yield DOWN
@@ -65,11 +67,11 @@ def test_a_cluster_that_is_down_stops_no_other_and_the_page_tells_both(
 
     page = f"{airflow.url}/slipway/clusters"
     assert httpx.get(page, trust_env=False, timeout=30).status_code == 401
-    session = httpx.Client(cookies={"_token": token}, trust_env=False, timeout=30)
-    listed = session.get(page)
+    with httpx.Client(cookies={"_token": token}, trust_env=False, timeout=30) as session:
+        listed = session.get(page)
+        told = session.get(f"{page}/{cluster_that_is_down}").text
     assert listed.status_code == 200 and all(name in listed.text for name in looks)
     assert f'href="/slipway/clusters/{cluster_that_is_down}"' in listed.text
-    told = session.get(f"{page}/{cluster_that_is_down}").text
     assert "blocking" in told and outcome.run_id in told
 
 

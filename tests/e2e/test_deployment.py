@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from slipway.airflow_rest import AirflowRest, Outcome
@@ -40,6 +41,31 @@ def test_the_probe_and_the_benchmark_are_kept_with_the_release(deployed: Outcome
     raw = json.loads(Path(benchmark.raw_reference).read_bytes())
     assert raw["output_throughput"] == benchmark.figures.output_throughput
     assert benchmark.raw.items() <= raw.items()
+
+
+def test_people_find_the_release_from_its_run_and_other_dags_can_wait_for_it(
+    deployed: Outcome, airflow: AirflowRest, history: History, environment: dict[str, str]
+) -> None:
+    release = history.by_run(ENDPOINT, f"deploy_endpoint/{deployed.run_id}")
+    good = history.last_good(ENDPOINT)
+    assert release is not None and good is not None
+    run = f"/api/v2/dags/deploy_endpoint/dagRuns/{deployed.run_id}"
+
+    assert airflow.get(run)["note"] == f"{ENDPOINT}, {release.title}: good"
+    links = airflow.get(f"{run}/taskInstances/record/links")["extra_links"]
+    assert links == {"Endpoint": f"/slipway/releases/{release.id}"}
+    page = airflow._request("GET", f"/slipway/endpoints/{ENDPOINT}")
+    assert page.is_success and f"Release {good.number} serves" in page.text
+    assert httpx.get(f"{airflow.url}/slipway/endpoints", trust_env=False).status_code == 401
+    newest = {"source_dag_id": "deploy_endpoint", "order_by": "-timestamp", "limit": 100}
+    events = airflow.get("/api/v2/assets/events", newest)
+    made = {one["uri"] for one in events["asset_events"] if one["source_run_id"] == deployed.run_id}
+    place = "slipway://sandbox/models"
+    assert made == {
+        f"{place}/qwen3-tiny",
+        f"{place}/endpoints/{ENDPOINT}",
+        f"{place}/benchmarks/{ENDPOINT}",
+    }
 
 
 def test_a_second_run_moves_no_byte_and_restarts_nothing(
@@ -184,10 +210,11 @@ def test_no_secret_is_in_what_airflow_shows(
         assert key not in airflow.log("deploy_endpoint", deployed.run_id, task)
 
 
-def test_xcom_carries_references_and_times_only(deployed: Outcome, airflow: AirflowRest) -> None:
+def test_xcom_carries_references_times_and_links_only(deployed: Outcome, airflow: AirflowRest) -> None:
     path = f"/api/v2/dags/deploy_endpoint/dagRuns/{deployed.run_id}/taskInstances/~/xcomEntries"
     keys = {(entry["task_id"], entry["key"]) for entry in airflow.get(path)["xcom_entries"]}
 
-    allowed = {"return_value", "pod_name", "pod_namespace", "pod_times", "server_times"}
-    assert {key for _, key in keys} <= allowed
+    allowed = {"return_value", "pod_name", "pod_namespace", "pod_times", "server_times", "run_about"}
+    links = {"_link_ApiLink", "_link_EndpointLink", "_link_PodLink"}
+    assert {key for _, key in keys} <= allowed | links
     assert {task for task, key in keys if key == "return_value"} == {"resolve"}

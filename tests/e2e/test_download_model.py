@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run
 
 from sandbox import nfs, s3
 from sandbox.demo import put_model, wait_for_dag
@@ -24,6 +23,7 @@ from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Ref
 from slipway.weights.manifest import SUMS
 from slipway.weights.sources.credentials import SOURCES_SECRET
+from tests.e2e.conftest import Run
 from tests.hub.server import Hub, Repository, commit_id, serving
 
 pytestmark = pytest.mark.e2e
@@ -240,11 +240,12 @@ def test_a_model_that_is_ready_is_told_as_an_asset_event(
 ) -> None:
     told = ready(source=bucket_source)
 
-    events = airflow.get("/api/v2/assets/events", params={"source_dag_id": "download_model", "limit": 100})
+    newest = {"source_dag_id": "download_model", "order_by": "-timestamp", "limit": 100}
+    events = airflow.get("/api/v2/assets/events", newest)
     mine = [event for event in events["asset_events"] if event["extra"].get("path") == told["path"]]
     assert mine
-    assert mine[-1]["uri"] == f"slipway://sandbox/{NAMESPACE}/{MODEL}"
-    assert mine[-1]["extra"]["digest"] == told["digest"]
+    assert mine[0]["uri"] == f"slipway://sandbox/{NAMESPACE}/{MODEL}"
+    assert mine[0]["extra"]["digest"] == told["digest"]
 
 
 def test_what_cannot_be_downloaded_fails_with_one_line_that_says_why(run: Run, hub: Hub) -> None:

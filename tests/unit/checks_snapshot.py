@@ -35,7 +35,8 @@ def certificate(*names: str, days: int = 90, broken_chain: bool = False) -> str:
     """A certificate as PEM; with a broken chain, followed by one that did not issue it."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "models")])
-    end = datetime.now(UTC) + timedelta(days=days, hours=1)
+    # Half a day more: it is made when a run of tests begins, and may be looked at hours later.
+    end = datetime.now(UTC) + timedelta(days=days, hours=12)
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -171,7 +172,7 @@ def healthy() -> list[Object]:
         "listeners": [{"name": "http", "conditions": good}, {"name": "https", "conditions": good}],
     }
     serving = {"nodeName": "gpu-1", "containers": [{"resources": {"requests": {"nvidia.com/gpu": "2"}}}]}
-    return [
+    objects = [
         node("gpu-1"),
         node("gpu-2"),
         obj("v1", "Pod", "other", namespace="elsewhere", spec=serving, status={"phase": "Running"}),
@@ -293,6 +294,9 @@ def healthy() -> list[Object]:
         *service("mcamel-system", "mysql-master", 3306),
         *service("mcamel-system", "redis", 6379),
     ]
+    given = {one["metadata"]["name"] for one in objects if one["kind"] == "Namespace"}
+    used = {one["metadata"].get("namespace") for one in objects} - {None, *given}
+    return [*objects, *(obj("v1", "Namespace", name) for name in sorted(used))]
 
 
 def claim(**more: Any) -> Object:

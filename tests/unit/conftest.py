@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from weights_gateway import NEW, OLD, Gateway, fill, model, serving_s3, sums
 
 from slipway.weights.manifest import SUMS
 from tests.hub.server import Hub, Repository, serving
+from tests.unit.weights_gateway import NEW, OLD, Gateway, fill, model, serving_s3, sums
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -17,6 +17,7 @@ from slipway.catalog.read import read_catalog
 from slipway.cluster import lease
 from slipway.cluster.client import Cluster
 from slipway.manifests.overrides import parse_overrides
+from slipway.manifests.plan import Plan
 from slipway.manifests.planning import make_plan
 from slipway.manifests.render import render
 from slipway.releases.records import Release
@@ -46,6 +47,8 @@ class Api:
         self.down: Callable[[str, str], int | None] = lambda method, path: None
         self.probe_message: Callable[[Objects], dict[str, Any]] = lambda pod: {"result": PROBED}
         self.sight: Objects = {"state": "serving", "seconds": 0.25, "ttft_seconds": 0.125}
+        self.pod_phase = "Succeeded"
+        self.gone: str | None = None
         self.configuration = SimpleNamespace(host="https://cluster.test", verify_ssl=True)
         self.version = 0
         self.room_for(pods=4)
@@ -55,6 +58,11 @@ class Api:
         allocatable = {"cpu": f"{250 * pods}m", "memory": f"{3 * pods}Gi", "pods": "110"}
         status = {"allocatable": allocatable, "conditions": [{"type": "Ready", "status": "True"}]}
         self.node: Objects = {"metadata": {"name": "one"}, "spec": {}, "status": status}
+
+    def delete_namespace(self, name: str) -> None:
+        """Let a namespace be gone with all in it, and with it the rights that Slipway had there."""
+        self.gone = name
+        self.objects = {path: obj for path, obj in self.objects.items() if f"/namespaces/{name}/" not in path}
 
     def cluster(self) -> Cluster:
         return Cluster(api_client=self, patience=0)
@@ -68,7 +76,9 @@ class Api:
     def call_api(self, path: str, method: str, *, query_params: Any = (), body: Any = None, **_: Any) -> Any:
         query, failure = dict(query_params or ()), self.down(method, path)
         dry = "dryRun" in query
-        if failure:
+        if self.gone and f"/namespaces/{self.gone}/" in path:
+            status, content = 403, _status("Forbidden", f'User "slipway" cannot do this in "{self.gone}"')
+        elif failure:
             status, content = failure, _status("ServiceUnavailable", "the server is away")
         else:
             status, content = getattr(self, f"_{method.lower()}")(path, body, query, dry)
@@ -83,6 +93,10 @@ class Api:
     def _get(self, path: str, _: Any, query: dict[str, Any], dry: bool) -> tuple[int, Any]:
         if path in self.objects:
             return 200, self.objects[path]
+        if path.startswith("/api/v1/namespaces/") and path.count("/") == 4:
+            name = path.rpartition("/")[2]
+            found = {"metadata": {"name": name}}
+            return (404, _status("NotFound", path)) if name == self.gone else (200, found)
         if path.endswith("/log"):
             return 200, "\n".join(self._sights(self.objects[path.removesuffix("/log")]))
         if path in DISCOVERED:
@@ -124,7 +138,7 @@ class Api:
             message = json.dumps(self.probe_message(stored))
             ended = {"exitCode": 0, "message": message}
             stored["status"] = {
-                "phase": "Succeeded",
+                "phase": self.pod_phase,
                 "containerStatuses": [{"name": "step", "state": {"terminated": ended}}],
             }
         return 201, stored
@@ -169,9 +183,26 @@ def _matches(obj: Objects, wanted: list[tuple[str, str, str]]) -> bool:
 
 def _merged(old: Objects, new: Objects) -> Objects:
     both = {**old, **new}
+    metadata = {**old.get("metadata", {}), **new.get("metadata", {})}
+    notes = {**old.get("metadata", {}).get("annotations", {}), **metadata.get("annotations", {})}
+    metadata["annotations"] = {key: value for key, value in notes.items() if value is not None}
+    both["metadata"] = metadata
     if "spec" in old and "replicas" in old["spec"] and "replicas" not in new.get("spec", {}):
         both["spec"] = {**new["spec"], "replicas": old["spec"]["replicas"]}
     return both
+
+
+@dataclass
+class Told:
+    """What tasks tell of assets, whichever alias they are of."""
+
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def __getitem__(self, alias: Any) -> Told:
+        return self
+
+    def add(self, asset: Any, *, extra: dict[str, Any]) -> None:
+        self.events.append((asset.uri, extra))
 
 
 @dataclass
@@ -182,10 +213,13 @@ class Life:
     history: History
     runs: dict[str, str] = field(default_factory=dict)
     pushed: dict[str, Any] = field(default_factory=dict)
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
-    def pend(self, run: str, *, endpoint: str = ENDPOINT, **overrides: Any) -> Release:
+    def pend(
+        self, run: str, *, endpoint: str = ENDPOINT, plan: Plan | None = None, **overrides: Any
+    ) -> Release:
         """A pending release of a plan, with its lock not yet taken."""
-        plan = make_plan(read_catalog(), endpoint, parse_overrides(overrides))
+        plan = plan or make_plan(read_catalog(), endpoint, parse_overrides(overrides))
         rendered = render(plan)
         return self.history.create_pending(
             endpoint=endpoint,
@@ -251,6 +285,7 @@ class Life:
             "dag_run": dag_run,
             "run_id": run_id,
             "ti": ti,
+            "outlet_events": Told(self.events),
             "dag": DAG(dag_id, schedule=None, params=params),
         }
 
@@ -275,6 +310,6 @@ def make_life(monkeypatch: Any, directory: Any) -> Life:
     monkeypatch.setenv("SLIPWAY_ARTIFACTS", str(directory / "artifacts"))
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "a key")
     life = Life(api=Api(), history=History.open())
-    for module in ("steps", "watching", "rollout"):
+    for module in ("steps", "watching", "rollout", "returning"):
         monkeypatch.setattr(f"slipway.operators.{module}.cluster_of", lambda connection: life.api.cluster())
     return life

@@ -26,13 +26,22 @@ class Reply:
 
 @dataclass
 class Runtime:
-    """A small server with an OpenAI-compatible runtime's behaviour, of which a test changes some."""
+    """A small server with an OpenAI-compatible runtime's behaviour, of which a test changes some.
+
+    Attributes:
+        replies: what it does on a path instead, if that is not None.
+        name: the model that it says it serves.
+        key: the API key that it asks for; None takes any.
+    """
 
     replies: dict[str, Callable[[dict[str, Any]], Reply | None]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     seen_keys: list[str] = field(default_factory=list)
     dead: bool = False
     counts: dict[str, int] = field(default_factory=dict)
+    # Read when it is made: in a pod, NAME and KEY come from the environment.
+    name: str = field(default_factory=lambda: NAME)
+    key: str | None = field(default_factory=lambda: KEY)
 
     def answer(self, path: str, body: dict[str, Any], key: str) -> Reply:
         self.counts[path] = self.counts.get(path, 0) + 1
@@ -46,13 +55,13 @@ class Runtime:
             return Reply()
         if path == "/metrics":
             return Reply(body='# HELP x\nvllm:num_requests_running{model_name="m"} 0.0\nup 1\n')
-        if key != f"Bearer {KEY}":
+        if self.key is not None and key != f"Bearer {self.key}":
             return Reply(401, {"error": "Unauthorized"})
         return self.standard(path, body)
 
     def standard(self, path: str, body: dict[str, Any]) -> Reply:
         if path == "/v1/models":
-            return Reply(body={"data": [{"id": NAME}]})
+            return Reply(body={"data": [{"id": self.name}]})
         if path == "/v1/embeddings":
             return Reply(body={"data": [{"embedding": [0.1, 0.2]}]})
         if path == "/v1/images/generations":
@@ -87,13 +96,18 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         self.send_response(answer.status)
-        self.end_headers()
         if answer.events is not None:
+            self.end_headers()
             for event in answer.events:
                 self.wfile.write(f"data: {event}\n\n".encode())
-        elif answer.body is not None:
-            text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-            self.wfile.write(text.encode())
+            return
+        text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
+        data = b"" if answer.body is None else text.encode()
+        # Proxies in Go may break off an answer of unknown length that begins before they have seen the request's end
+        # (golang/go#40747).
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def log_message(self, *args: Any) -> None:
         pass
@@ -106,10 +120,19 @@ class Handler(BaseHTTPRequestHandler):
                 return
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # many probes at once, each with a connection of its own
+
+
+def server_of(runtime: Runtime, *, host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
+    server = Server((host, port), type("HandlerOfOne", (Handler,), {"runtime": runtime}))
+    server.handle_error = lambda *args: None  # type: ignore[method-assign]
+    return server
+
+
 @contextmanager
 def serve(runtime: Runtime) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("HandlerOfOne", (Handler,), {"runtime": runtime}))
-    server.handle_error = lambda *args: None  # type: ignore[method-assign]
+    server = server_of(runtime)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -12,7 +12,6 @@ import httpx
 import pytest
 import yaml
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from life_api import ENDPOINT, NAMESPACE, PROBED, Life, Objects, make_life, reference
 
 from slipway.catalog.read import include_directory
 from slipway.cluster.controllers import look
@@ -23,8 +22,16 @@ from slipway.probes import canary as watching
 from slipway.probes.canary import CanaryOrder, CanaryResult, watch
 from slipway.probes.client import UnavailableError
 from slipway.releases.records import Release
+from tests.unit.life_api import ENDPOINT, NAMESPACE, PROBED, Life, Objects, make_life, reference
 
 RUN = "redeploy_endpoint/2"
+PROBE_FAILED = {
+    "kind": "ProbeError",
+    "what": "the endpoint failed at the step 'completion'",
+    "about": "http://new",
+    "why": "it is dead",
+    "remedy": "",
+}
 FINE = {"requests": 60, "failures": 0, "first_failure": "", "served": 1000, "errors": 10}
 
 
@@ -77,6 +84,10 @@ def backends(life: Life) -> list[tuple[str, int]]:
     return [(one["name"], one["weight"]) for one in route["spec"]["rules"][0]["backendRefs"]]
 
 
+def message(seen: Objects) -> Objects:
+    return seen if "error" in seen else {"result": seen}
+
+
 def published(life: Life) -> str | None:
     return look(life.api.cluster(), namespace=NAMESPACE, endpoint=ENDPOINT).published
 
@@ -86,7 +97,7 @@ def steps(life: Life, release: Release, seen: Callable[[int], Objects]) -> Itera
     operator, context = PublishOperator(task_id="publish", release=reference(release)), life.context(RUN)
     number, go_on = 0, lambda: operator.execute(context)
     while True:
-        life.api.probe_message = lambda pod, seen=seen, number=number: {"result": seen(number)}  # type: ignore[misc]
+        life.api.probe_message = lambda pod, seen=seen, number=number: message(seen(number))  # type: ignore[misc]
         try:
             go_on()
         except TaskDeferred as deferred:
@@ -116,8 +127,20 @@ def test_the_share_grows_step_by_step_and_in_the_end_there_is_one_way(life: Life
 @pytest.mark.parametrize(
     ("seen", "why"),
     [
-        ({**FINE, "failures": 2, "first_failure": "status 500"}, "2 of 60 requests of our own failed"),
-        ({**FINE, "errors": 11}, "11 of 1000 that its pods counted"),
+        (
+            {"error": PROBE_FAILED},
+            "at 50 % of the requests the endpoint failed at the step 'completion' (http://new): it is dead",
+        ),
+        (
+            {**FINE, "failures": 2, "first_failure": "status 500"},
+            "at 50 % of the requests (qwen3-tiny): 2 of 60 requests of our own failed (3.3 %), "
+            "10 of 1000 that its pods counted (1.0 %), and 1 % may; the first: status 500. ",
+        ),
+        (
+            {**FINE, "errors": 11},
+            "at 50 % of the requests (qwen3-tiny): 0 of 60 requests of our own failed (0.0 %), "
+            "11 of 1000 that its pods counted (1.1 %), and 1 % may. ",
+        ),
     ],
 )
 def test_too_many_failures_at_any_step_give_all_requests_back(

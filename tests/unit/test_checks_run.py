@@ -130,7 +130,7 @@ CASES: dict[str, tuple[list[Finding], str, str]] = {
     ),
     "secret with an empty key": (checks({SECRET: {"data": {"key": ""}}}, "secrets"), "blocking", "no value"),
     "secret not allowed": (
-        checks({SECRET: 403, "/readyz": {}}, "secrets"),
+        checks({SECRET: 403, NAMESPACE: {}, "/readyz": {}}, "secrets"),
         "not checked",
         "may not read it",
     ),
@@ -219,7 +219,7 @@ def test_the_sandbox_binds_exactly_the_list() -> None:
     wanted = permissions.rbac_yaml(
         user="slipway",
         namespace="models",
-        secrets=("endpoint-api-key", "s3-credentials"),
+        secrets=("endpoint-api-key", "qwen3-tiny-keys", "s3-credentials"),
         infrastructure=True,
     )
     assert path.read_text(encoding="utf-8") == wanted, "write it anew with rbac_yaml()"

@@ -263,9 +263,13 @@ def test_a_run_is_followed_through_an_expired_login_and_its_failure_is_told(
     from slipway.airflow_rest import AirflowRest
 
     airflow = Airflow()
-    rest = AirflowRest(url="http://airflow", user="admin", password="x")
-    rest.client = httpx.Client(base_url="http://airflow", transport=httpx.MockTransport(airflow))
-    monkeypatch.setattr(AirflowRest, "from_environment", staticmethod(lambda *_: rest))
+
+    def session(*_: object) -> AirflowRest:
+        rest = AirflowRest(url="http://airflow", user="admin", password="x")
+        rest.client = httpx.Client(base_url="http://airflow", transport=httpx.MockTransport(airflow))
+        return rest
+
+    monkeypatch.setattr(AirflowRest, "from_environment", staticmethod(session))
 
     assert main(["redeploy", "qwen3-tiny", "--key", "key-1", "--overrides", '{"replicas": 2}']) == 1
 
@@ -275,6 +279,6 @@ def test_a_run_is_followed_through_an_expired_login_and_its_failure_is_told(
     assert airflow.tokens == 2
     assert "  check: success 1.0 s\n" in streams.out
     assert streams.err == "slipway: download: the bucket is missing\n"
-    assert rest.trigger("redeploy_endpoint", {}, run_id="key-1") == "key-1", (
-        "the same key twice makes one run"
-    )
+    with session() as rest:
+        again = rest.trigger("redeploy_endpoint", {}, run_id="key-1")
+    assert again == "key-1", "the same key twice makes one run"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.cluster.causes import likely_cause
+from slipway.cluster.causes import Likely, likely_cause
 from slipway.cluster.client import Cluster
 from slipway.cluster.faults import ApiError, UnreachableError, api_error
-from slipway.cluster.objects import in_order, object_path
+from slipway.cluster.objects import Ref, in_order, object_path
 from slipway.cluster.redact import HIDDEN, redact, without_values
+from slipway.cluster.shared import seat
 from slipway.cluster.verdict import Verdict
+from slipway.cluster.waiting import Target
 from slipway.cluster.watch import wait_for_workload
 from slipway.errors import ClusterError
 
@@ -121,6 +124,42 @@ def test_a_real_refusal_comes_at_once(pauses: list[float]) -> None:
     assert api.asked == ["GET /version", "GET /readyz", "GET /version"]
 
 
+REFUSED = (403, status(403, "User slipway cannot get"))
+NO_NAMESPACE = (404, status(404, "not found"))
+ENDING = (200, json.dumps({"metadata": {"deletionTimestamp": "2026-11-21T12:00:00Z"}}).encode())
+CLAIM = {"api_version": "v1", "kind": "PersistentVolumeClaim", "namespace": "models"}
+
+
+def in_namespace(found: tuple[int, bytes]) -> Cluster:
+    """A cluster that refuses everything in a namespace, and says this of the namespace itself."""
+    return Cluster(api_client=Scripted(REFUSED, OK, REFUSED, found))
+
+
+def test_in_a_namespace_that_is_gone_nothing_is_there_though_its_role_went_with_it() -> None:
+    ref = Ref(apiVersion="v1", kind="PersistentVolumeClaim", namespace="models", name="weights")
+    made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "step", "namespace": "models"}}
+
+    assert in_namespace(NO_NAMESPACE).get(**CLAIM, name="weights") is None
+    assert in_namespace(NO_NAMESPACE).list(**CLAIM) == []
+    assert in_namespace(NO_NAMESPACE).delete(ref) is False
+    with pytest.raises(ApiError, match=r'namespaces "models" not found.*kubectl create namespace') as caught:
+        in_namespace(NO_NAMESPACE).create(made)
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize(("found", "words"), [(OK, "slipway cannot get.*its role"), (REFUSED, "its role")])
+def test_where_the_namespace_is_there_or_unknown_the_right_is_missing(
+    found: tuple[int, bytes], words: str
+) -> None:
+    with pytest.raises(ApiError, match=words):
+        in_namespace(found).list(**CLAIM)
+
+
+def test_a_namespace_that_is_being_deleted_is_waited_for() -> None:
+    with pytest.raises(ApiError, match=r"being terminated.*Wait until the namespace is gone"):
+        in_namespace(ENDING).list(**CLAIM)
+
+
 def test_what_may_have_been_created_is_not_created_again(pauses: list[float]) -> None:
     made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "step-", "namespace": "models"}}
     with pytest.raises(UnreachableError):
@@ -178,22 +217,20 @@ class AsyncScripted(Scripted):
         async def read() -> bytes:
             return bytes(answer.data)
 
-        return SimpleNamespace(status=answer.status, read=read, headers={})
+        return SimpleNamespace(status=answer.status, read=read, headers={}, close=lambda: None)
 
 
 def waited(api: AsyncScripted, **more: Any) -> Verdict:
-    return asyncio.run(
-        wait_for_workload(
-            api,
-            kind="StatefulSet",
-            namespace="models",
-            name="qwen",
-            release="r",
-            endpoint="qwen",
-            deadline_seconds=1,
-            **more,
-        )
-    )
+    async def wait() -> Verdict:
+        async with seat("scripted", "models", opener=lambda: nullcontext(api)) as taken:
+            return await wait_for_workload(
+                taken,
+                Target(kind="StatefulSet", namespace="models", name="qwen", release="r", endpoint="qwen"),
+                deadline_seconds=1,
+                **more,
+            )
+
+    return asyncio.run(wait())
 
 
 def test_a_refusal_that_stays_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +252,23 @@ def test_progress_may_be_told_by_a_coroutine() -> None:
     assert Verdict.model_validate_json(verdict.model_dump_json()) == verdict
 
 
+REFUSALS = [
+    ("exceeded quota: memory, requested: requests.memory=400Mi", "kubectl describe resourcequota"),
+    ("maximum memory usage per Container is 300Mi, but limit is 400Mi", "LimitRange"),
+    ('pods "x" is forbidden: no PriorityClass with name high was found', "kubectl get priorityclass"),
+    ("ValidatingAdmissionPolicy 'p' with binding 'p' denied request: no", "admission rule"),
+    ("unable to create new content in namespace m because it is being terminated", "make it anew"),
+    ('namespaces "m" not found', "kubectl create namespace"),
+    ('User "u" cannot create resource "pods"', "Give Slipway its role"),
+]
+
+
+@pytest.mark.parametrize(("message", "remedy"), REFUSALS)
+def test_each_refusal_has_its_own_remedy(message: str, remedy: str) -> None:
+    body = json.dumps({"kind": "Status", "message": message}).encode()
+    assert remedy in api_error("make the pod", about="", status=403, body=body).remedy
+
+
 # -- logs and secrets -----------------------------------------------------------------------------------------
 
 CAUSES = [
@@ -226,6 +280,7 @@ CAUSES = [
         "RuntimeError: The NVIDIA driver: CUDA driver version is insufficient for CUDA runtime",
         "driver is older",
     ),
+    ("RuntimeError: The NVIDIA driver on your system is too old (found version 12040).", "driver is older"),
     ("RuntimeError: CUDA error: invalid device ordinal", "CUDA failed"),
     (
         "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory",
@@ -239,8 +294,16 @@ CAUSES = [
 @pytest.mark.parametrize(("line", "cause"), CAUSES)
 def test_likely_causes(line: str, cause: str) -> None:
     log = f"INFO starting\nTraceback (most recent call last):\n  File x, line 1\n{line}\n\n"
-    assert cause in likely_cause(log)
-    assert likely_cause("INFO all is well\n") == ""
+    found = likely_cause(log)
+    assert found is not None and cause in found.text
+    assert bool(found.remedy) == ("weights are wrong" not in line)
+
+
+def test_a_log_without_a_known_cause_gives_its_last_line() -> None:
+    assert likely_cause("INFO starting\nthe gizmo is lost\n\n") == Likely(
+        "its log ends with: the gizmo is lost"
+    )
+    assert likely_cause("\n") is None
 
 
 SECRETS = [

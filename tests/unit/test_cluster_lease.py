@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from slipway.cluster import lease
 from slipway.cluster.client import Cluster
-from slipway.errors import LockError
+from slipway.errors import ClusterError, LockError
 
 
 class Store:
@@ -66,6 +66,15 @@ class Store:
 @pytest.fixture
 def store() -> Store:
     return Store()
+
+
+def test_a_namespace_that_is_not_there_is_no_crowd_of_writers(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"kind": "Status", "message": 'namespaces "models" not found', "reason": "NotFound"}
+    monkeypatch.setattr(store, "post", lambda path, body: (404, told))
+    with pytest.raises(ClusterError, match=r'namespaces "models" not found\. Make the namespace'):
+        Lock(store).acquire("a")
 
 
 class Lock:

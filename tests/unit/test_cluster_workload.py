@@ -250,13 +250,23 @@ SECURITY = (
     'create Pod qwen-0 in StatefulSet qwen failed error: pods "qwen-0" is forbidden: violates PodSecurity '
     '"restricted:latest": allowPrivilegeEscalation != false'
 )
+
+
+def unseen(scheduler: str, *, seconds: float) -> Object:
+    made = pod(conditions=[])
+    made["spec"]["schedulerName"] = scheduler
+    made["spec"].pop("nodeName", None)
+    made["metadata"]["creationTimestamp"] = ago(seconds)
+    return made
+
+
 CPU = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims"
 TAINT = "0/1 nodes are available: 1 node(s) had untolerated taint {gpu: true}. preemption: not helpful"
 
 DOOMED: dict[str, tuple[Verdict, str, list[str]]] = {
     "image not found": (
         judged([pod(state=waiting("ErrImagePull", NOT_FOUND))]),
-        "ErrImagePull",
+        "ImagePullBackOff",
         [IMAGE, "not found", "import"],
     ),
     "image not found, told by an event": (
@@ -269,8 +279,24 @@ DOOMED: dict[str, tuple[Verdict, str, list[str]]] = {
     ),
     "image may not be read": (
         judged([pod(state=waiting("ErrImagePull", "failed to authorize: 401 Unauthorized"))]),
-        "ErrImagePull",
+        "ImagePullBackOff",
         ["pull secret"],
+    ),
+    "image refused, in all that is said around it": (
+        judged(
+            [
+                pod(
+                    state=waiting(
+                        "ImagePullBackOff",
+                        f'Back-off pulling image "{IMAGE}": ErrImagePull: rpc error: code = Unknown desc = '
+                        f'failed to pull and unpack image "{IMAGE}": failed to resolve reference "{IMAGE}": '
+                        "401 Unauthorized",
+                    )
+                )
+            ]
+        ),
+        "ImagePullBackOff",
+        [f"image {IMAGE} cannot be pulled: 401 Unauthorized"],
     ),
     "registry away for long": (
         judged([pod(state=waiting("ImagePullBackOff", "rpc error: i/o timeout"), startTime=ago(90))]),
@@ -362,6 +388,11 @@ DOOMED: dict[str, tuple[Verdict, str, list[str]]] = {
         ["1 Insufficient cpu", "asks for cpu: 8", "kubectl describe nodes"],
     ),
     "taint": (judged([unscheduled(TAINT)]), "Unschedulable", ["untolerated taint {gpu: true}", "toleration"]),
+    "a scheduler that nobody runs": (
+        judged([unseen("volcano", seconds=40)]),
+        "Unscheduled",
+        ["no scheduler named volcano", "placement.scheduler"],
+    ),
     "claim missing": (
         judged([unscheduled('persistentvolumeclaim "qwen-weights" not found')]),
         "ClaimMissing",
@@ -428,7 +459,7 @@ DOOMED: dict[str, tuple[Verdict, str, list[str]]] = {
     "quota": (
         judged([], [event("FailedCreate", QUOTA, about="qwen", seconds=2)]),
         "FailedCreate",
-        ["exceeded quota: small", "limited: requests.cpu=1", "Raise the quota"],
+        ["exceeded quota: small", "limited: requests.cpu=1", "Raise the namespace's quota"],
     ),
     "pod security": (
         judged([], [event("FailedCreate", SECURITY, about="qwen", seconds=2)]),
@@ -524,6 +555,11 @@ PROGRESSING: dict[str, tuple[Verdict, str]] = {
     "first pull failed by the network": (
         judged([pod(state=waiting("ErrImagePull", "rpc error: i/o timeout"))]),
         "waits: ErrImagePull",
+    ),
+    "a scheduler that looks in a moment": (judged([unseen("volcano", seconds=5)]), "has no node yet"),
+    "Kubernetes' own scheduler has a new leader": (
+        judged([unseen("default-scheduler", seconds=90)]),
+        "has no node yet",
     ),
     "one restart": (judged([pod(last=ended(1), restarts=1)]), "restarted 1 times"),
     "waits for its first pod": (

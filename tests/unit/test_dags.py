@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.exceptions import ParamValidationError
 
+from slipway.operators.assets import BENCHMARKS, ENDPOINTS, MODELS
 from slipway.operators.pods import StepPodOperator
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
@@ -48,6 +50,17 @@ def test_a_dag_is_named_like_its_file_says_what_it_does_and_has_known_tags(path:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_form_asks_only_for_what_a_run_cannot_do_without(path: Path) -> None:
+    # Airflow's form is not sent while a text that may not be null is empty.
+    asked = {
+        name
+        for name, param in dag_of(path).params.items()
+        if dag_of(path).params.get_param(name).schema.get("type") == "string" and not param
+    }
+    assert asked <= {"endpoint", "model", "cluster", "confirm"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_dag_file_holds_no_logic(path: Path) -> None:
     lines = [line for line in path.read_text().splitlines() if line.strip()]
 
@@ -69,6 +82,7 @@ def test_a_deployment_always_ends_in_its_teardown(name: str) -> None:
 
 ENDINGS = [
     ("rollback_endpoint", "record", ["apply", "wait", "probe", "publish", "probe_published"]),
+    ("adopt_endpoint", "record", ["take_over", "wait", "probe", "probe_published"]),
     ("scale_endpoint", "finish", ["scale", "wait", "probe_published"]),
     ("remove_endpoint", "finish", ["remove"]),
 ]
@@ -99,7 +113,11 @@ LIFE_FORMS = [
     ("rollback_endpoint", {"endpoint": "x", "to": 3}, True),
     ("rollback_endpoint", {"endpoint": "x", "to": 0}, False),
     ("rollback_endpoint", {"endpoint": "x", "to": "3"}, False),
+    ("rollback_endpoint", {"endpoint": "Not/a Name"}, False),
     ("scale_endpoint", {"endpoint": "x", "replicas": 0}, True),
+    ("scale_endpoint", {"endpoint": "x", "autoscaling": "on", "minimum": 1, "maximum": 3}, True),
+    ("scale_endpoint", {"endpoint": "x", "autoscaling": "maybe"}, False),
+    ("scale_endpoint", {"endpoint": "x", "autoscaling": "on", "minimum": 0}, False),
     ("scale_endpoint", {"endpoint": "x", "replicas": -1}, False),
     ("scale_endpoint", {"endpoint": "x", "replicas": 65}, False),
     ("remove_endpoint", {"endpoint": "x", "confirm": "x", "weights": True}, True),
@@ -139,6 +157,43 @@ def test_what_airflow_stores_of_a_dag_is_the_same_at_every_parse(path: Path) -> 
     once, again = (json.dumps(DagSerialization.to_dict(dag_of(path)), default=str) for _ in range(2))
 
     assert once == again
+
+
+MAPPED = [
+    (path.stem, task.task_id)
+    for path in FILES
+    for task in dag_of(path).tasks
+    if isinstance(task, MappedOperator)
+]
+
+
+@pytest.mark.parametrize(("name", "task_id"), MAPPED)
+def test_airflow_can_make_every_mapped_step(name: str, task_id: str) -> None:
+    task = dag_of(DAGS / f"{name}.py").get_task(task_id)
+    assert isinstance(task, MappedOperator)
+
+    made = task.unmap({key: None for key in task._get_specified_expand_input().value})
+
+    assert made.task_id == task_id and made.execute
+
+
+@pytest.mark.parametrize(
+    "name", ["deploy_endpoint", "redeploy_endpoint", "rollback_endpoint", "scale_endpoint"]
+)
+def test_every_step_that_knows_its_endpoint_links_to_its_page(name: str) -> None:
+    for task in dag_of(DAGS / f"{name}.py").tasks:
+        assert "Endpoint" in {link.name for link in task.operator_extra_links}, task.task_id
+
+
+def test_airflows_graph_shows_model_endpoint_and_benchmark_in_a_row() -> None:
+    dag = dag_of(DAGS / "deploy_endpoint.py")
+    made = {task.task_id: (task.inlets, task.outlets) for task in dag.tasks if task.outlets}
+
+    assert made == {
+        "download": ([], [MODELS]),
+        "record": ([MODELS], [ENDPOINTS]),
+        "measure": ([ENDPOINTS], [BENCHMARKS]),
+    }
 
 
 def test_deploy_and_redeploy_are_the_same_steps() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +17,13 @@ from slipway.catalog.read import read_catalog
 from slipway.errors import WeightsError
 from slipway.manifests.downloads import plan_download
 from slipway.manifests.render import render_one
-from slipway.operators.download import MODELS, download_pod, model_asset
+from slipway.operators.assets import FIRST_EVENT_SECONDS, MODELS, model_asset, tell_model
+from slipway.operators.download import download_pod
 from slipway.operators.pod_steps import DownloadOperator
+from slipway.releases.store import History
 from slipway.weights.orders import FetchResult
 from slipway.weights.sources.credentials import SOURCES_SECRET
+from tests.unit.life_api import Told
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 
@@ -117,7 +121,12 @@ def test_the_release_records_which_of_its_sources_delivered() -> None:
         def set_weights(self, release: int, **values: str) -> None:
             told.update(values, release=release)
 
-    work: Any = SimpleNamespace(history=History(), release=SimpleNamespace(id=7))
+        def seconds_since_told(self, asset: str) -> None:
+            return None
+
+    plan = SimpleNamespace(cluster="sandbox", namespace="models", model="tiny")
+    work: Any = SimpleNamespace(history=History(), release=SimpleNamespace(id=7), plan=plan)
+    ready = Told()
     result = FetchResult(
         destination="/weights/tiny/key",
         source="s3://models/tiny",
@@ -132,5 +141,24 @@ def test_the_release_records_which_of_its_sources_delivered() -> None:
     )
     message = json.dumps({"result": result.model_dump(mode="json")})
     step = DownloadOperator(task_id="download", release={"release": 7, "digest": "0"})
-    step.done(work, message, {})
+    step.done(work, message, {"outlet_events": ready})
     assert told == {"release": 7, "source": "s3://models/tiny", "digest": "d" * 64}
+    [(uri, event)] = ready.events
+    assert (uri, event["source"]) == ("slipway://sandbox/models/tiny", "s3://models/tiny")
+
+
+def test_two_runs_never_make_the_same_asset_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SLIPWAY_DATABASE_URL", f"sqlite:///{tmp_path}/history.db")
+    history, pauses = History.open(), list[float]()
+    monkeypatch.setattr("slipway.operators.assets.time.sleep", pauses.append)
+    told = [Told(), Told()]
+    for model, events in [("tiny", told[0]), ("tiny", told[1]), ("another", Told())]:
+        plan: Any = SimpleNamespace(cluster="sandbox", namespace="models", model=model)
+        context: Any = {"outlet_events": events}
+        tell_model(plan, context, history=history, ready={})
+
+    assert [len(one.events) for one in told] == [1, 1], "nobody's event is lost"
+    [pause] = pauses
+    assert 0 < pause <= FIRST_EVENT_SECONDS
+    name, later = "sandbox/models/tiny", datetime.now(UTC) + timedelta(days=1)
+    assert (history.seconds_since_told(name, now=later) or 0) > 86_000

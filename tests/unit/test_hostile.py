@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 import yaml
-from hostile import MARK, SUITABLE, Place, places
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -38,6 +37,7 @@ from slipway.errors import UsageError
 from slipway.manifests.cluster_objects import chart_values, render_cluster
 from slipway.manifests.planning import make_plan
 from slipway.manifests.render import render, yaml_value
+from tests.unit.hostile import MARK, SUITABLE, Place, places
 
 CATALOG = read_catalog()
 OF_ENDPOINTS = {folder: key for key, folder in REFERENCES.items()}

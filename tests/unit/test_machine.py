@@ -52,3 +52,23 @@ def test_where_the_node_cannot_run_the_commands_for_another_cluster_are_given(
     for part in ("kind create cluster", "k3d cluster create", "make up SLIPWAY_KUBECONFIG="):
         assert part in str(told.value)
     assert told.value.status == USER_MISTAKE
+
+
+def test_a_pod_that_ends_while_our_processes_are_counted_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending, staying = tmp_path / "kubepods" / "ending", tmp_path / "kubepods" / "staying"
+    for cgroup in (ending, staying):
+        cgroup.mkdir(parents=True)
+    (staying / "cgroup.procs").write_text("4242\n")
+    scandir = os.scandir
+
+    def meanwhile(path: str | os.PathLike[str]) -> object:
+        if Path(path) == ending:
+            ending.rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", meanwhile)
+    monkeypatch.setattr(machine, "cgroups", lambda: [tmp_path])
+
+    assert 4242 in machine.sandbox_processes(replace(settings.load(), home=tmp_path / "home"))

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from slipway.catalog.names import RELEASE_LABEL
 from slipway.catalog.read import include_directory, read_catalog
+from slipway.catalog.records import Autoscaling
 from slipway.errors import CatalogError, UsageError
 from slipway.manifests.cluster_objects import chart_values, render_cluster
 from slipway.manifests.planning import make_plan
@@ -71,6 +73,36 @@ def test_how_an_endpoint_is_reached_and_scaled_restarts_no_pod(
     rendered: Callable[..., Rendered], change_of_access: dict[str, Any]
 ) -> None:
     assert rendered(cluster=ACCESS, **change_of_access).release == rendered(exposure={}, replicas=1).release
+
+
+METRICS = [
+    ({"waiting_requests": 7}, "AverageValue", "vllm:num_requests_waiting", "7"),
+    ({"waiting_requests": None, "kv_cache_percent": 80}, "AverageValue", "vllm:kv_cache_usage_perc", "80"),
+    (
+        {"waiting_requests": None, "ttft_seconds": 1.5},
+        "Value",
+        "vllm:time_to_first_token_seconds_bucket",
+        "1.5",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "kind", "metric", "threshold"), METRICS)
+def test_keda_goes_by_the_metric_that_the_record_names(
+    rendered: Callable[..., Rendered], rule: dict[str, Any], kind: str, metric: str, threshold: str
+) -> None:
+    release = rendered(cluster=ACCESS, autoscaling={"by": "keda", "maximum": 4, **rule})
+    [trigger] = only(release, "ScaledObject")["spec"]["triggers"]
+
+    assert (trigger.get("metricType", "AverageValue"), trigger["metadata"]["threshold"]) == (kind, threshold)
+    pods = 'namespace="models",service="qwen3-tiny"'
+    assert f"{metric}{{{pods}}}" in trigger["metadata"]["query"]
+    assert trigger["metadata"]["serverAddress"] == ACCESS["monitoring"]["prometheus"]
+
+
+def test_a_percentile_over_all_pods_is_kedas_alone() -> None:
+    with pytest.raises(ValidationError, match="only keda goes by the time to first token"):
+        Autoscaling(by="hpa", maximum=2, ttft_seconds=1)
 
 
 def test_all_that_clients_use_from_outside_moves_with_the_release(rendered: Callable[..., Rendered]) -> None:

@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import (
 from slipway.cluster import lease
 from slipway.cluster.faults import UnreachableError
 from slipway.errors import UsageError
-from slipway.operators import preparing
+from slipway.operators import connections, preparing
 from slipway.prepare import run as runs
 from slipway.prepare.outlook import Outlook, change_of, outlook
 from slipway.prepare.steps import Step
@@ -197,12 +197,12 @@ def connection_of(found: Any) -> Callable[[str], Any]:
 def test_secrets_are_made_of_airflows_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = dict.fromkeys(("password", "host", "schema", "port"))
     found = SimpleNamespace(login="me", extra_dejson={"key": "x", "more": {"a": 1}}, **empty)
-    monkeypatch.setattr(preparing.Connection, "get", connection_of(found))
-    assert preparing.credentials_of("c") == {"login": "me", "extra.key": "x", "extra.more": '{"a": 1}'}
+    monkeypatch.setattr(connections.Connection, "get", connection_of(found))
+    assert connections.credentials_of("c") == {"login": "me", "extra.key": "x", "extra.more": '{"a": 1}'}
 
-    monkeypatch.setattr(preparing.Connection, "get", connection_of(None))
-    with pytest.raises(UsageError, match=r"no such Airflow connection \(c\).*setup\.secrets"):
-        preparing.credentials_of("c")
+    monkeypatch.setattr(connections.Connection, "get", connection_of(None))
+    with pytest.raises(UsageError, match=r"no such Airflow connection \(c\).*the cluster's record"):
+        connections.credentials_of("c")
 
 
 def test_a_terminals_steps_that_fail_stop_only_those_that_need_them(site: Site) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from small_runtime import KEY, NAME, Reply, Runtime, serve
 
 from slipway.errors import ProbeError
 from slipway.probes import ProbeOrder, ProbeResult, probe
 from slipway.probes.shared import API_KEY
+from tests.unit.small_runtime import KEY, NAME, Reply, Runtime, serve
 
 
 def run(runtime: Runtime, **more: Any) -> ProbeResult:

@@ -7,23 +7,26 @@ import json
 import socketserver
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
-from life_api import ENDPOINT, NAMESPACE, PROBED, Life, make_life, reference
 
+from slipway.catalog.read import read_catalog
 from slipway.cluster import lease
 from slipway.cluster.fencing import FencedCluster
 from slipway.cluster.objects import Ref
 from slipway.errors import LockError
+from slipway.operators import watching
 from slipway.operators.alerts import ALERT_CONNECTION
 from slipway.operators.deploy_steps import ApplyOperator
 from slipway.operators.reconcile import FindGoneOperator, ReconcileOperator
 from slipway.operators.watching import ChooseClustersOperator, ProbeClusterOperator
 from slipway.releases.records import Release
+from tests.unit.life_api import ENDPOINT, NAMESPACE, PROBED, Life, make_life, reference
 
 RUN = "probe_endpoints/now"
 DEAD = "redeploy_endpoint/dead"
@@ -117,6 +120,18 @@ def test_a_run_that_never_had_the_lock_changed_nothing_and_nothing_is_touched(li
     reconcile(life, find(life)[0])
 
     assert life.history.get(waiting.id).status == "failed"
+    assert life.api.writes == before
+
+
+def test_a_run_that_died_in_a_namespace_that_is_gone_leaves_nothing_to_return_to(
+    life: Life, torn: Release
+) -> None:
+    life.api.delete_namespace(NAMESPACE)
+    before = list(life.api.writes)
+
+    reconcile(life, find(life)[0])
+
+    assert life.history.get(torn.id).status == "failed" and find(life) == []
     assert life.api.writes == before
 
 
@@ -245,6 +260,20 @@ def test_what_is_being_changed_is_not_asked(life: Life, torn: Release) -> None:
     assert life.history.states(ENDPOINT) == []
 
 
+def test_what_a_run_begins_to_change_while_it_is_asked_is_not_kept(life: Life) -> None:
+    life.good("deploy_endpoint/1")
+    life.api.sight = REFUSED
+
+    def begin(pod: Any) -> dict[str, Any]:
+        life.lock(life.pend("redeploy_endpoint/2", args=["--max-num-seqs=4"]))
+        return {"result": {"probed": 1, "failing": 1}}
+
+    life.api.probe_message = begin
+    probe(life)
+
+    assert life.history.states(ENDPOINT) == []
+
+
 def test_stopped_is_no_fault_and_a_workload_that_is_gone_is(life: Life) -> None:
     life.good("deploy_endpoint/1")
     life.api.cluster().scale(STS, replicas=0)
@@ -264,6 +293,76 @@ def test_a_probe_that_cannot_be_made_says_nothing_of_the_endpoint(life: Life) ->
         probe(life)
 
     assert life.history.states(ENDPOINT) == []
+
+
+def pod_of(life: Life, release: Release) -> str:
+    """A serving pod of a release; its path."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{ENDPOINT}-0"
+    labels = {"slipway.io/endpoint": ENDPOINT, "slipway.io/release": release.label}
+    metadata = {"name": f"{ENDPOINT}-0", "namespace": NAMESPACE, "uid": "1", "labels": labels}
+    life.api.objects[path] = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}}
+    return path
+
+
+def says(monkeypatch: pytest.MonkeyPatch, *, restart_after: int | None) -> None:
+    catalog = read_catalog()
+    record = catalog.endpoints[ENDPOINT].model_copy(update={"restart_after": restart_after})
+    changed = replace(catalog, endpoints={**catalog.endpoints, ENDPOINT: record})
+    monkeypatch.setattr("slipway.operators.restarting.read_catalog", lambda: changed)
+
+
+def fails_for(life: Life, minutes: int) -> None:
+    """Probes have failed since so many minutes ago."""
+    since = datetime.now(UTC) - timedelta(minutes=minutes)
+    place: Any = {"cluster": "sandbox", "release_number": 1}
+    life.history.record_state(ENDPOINT, **place, state="failing", reason="hangs", now=since)
+    life.api.sight = REFUSED
+
+
+RESTARTS = [(None, 60, False), (10, 5, False), (10, 60, True)]
+
+
+@pytest.mark.parametrize(("restart_after", "minutes", "restarted"), RESTARTS)
+def test_pods_are_started_anew_only_where_the_record_says_so_and_once(
+    life: Life, monkeypatch: pytest.MonkeyPatch, restart_after: int | None, minutes: int, restarted: bool
+) -> None:
+    pod = pod_of(life, life.good("deploy_endpoint/1"))
+    says(monkeypatch, restart_after=restart_after)
+    fails_for(life, minutes)
+
+    probe(life)
+
+    assert (pod not in life.api.objects) == restarted
+    changes = life.history.changes(ENDPOINT)
+    assert [(one.kind, one.status, one.actor) for one in changes] == (
+        [("restart", "done", "probe_endpoints")] if restarted else []
+    )
+    again = pod_of(life, life.history.good_ones()[0])
+    probe(life)
+    assert again in life.api.objects and life.holder() is None
+
+
+def test_the_catalog_is_not_read_where_nothing_fails(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    life.good("deploy_endpoint/1")
+    monkeypatch.setattr("slipway.operators.restarting.read_catalog", lambda: pytest.fail("it was read"))
+
+    probe(life)
+
+    assert life.history.states(ENDPOINT)[0].state == "serving"
+
+
+def test_pods_of_an_endpoint_that_somebody_works_on_are_left_alone(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = life.good("deploy_endpoint/1")
+    pod = pod_of(life, release)
+    says(monkeypatch, restart_after=10)
+    fails_for(life, 60)
+    life.lock(release)
+
+    probe(life)
+
+    assert pod in life.api.objects and life.history.changes(ENDPOINT) == []
 
 
 def test_old_hours_and_states_are_forgotten(life: Life) -> None:
@@ -345,6 +444,22 @@ def test_a_change_of_state_is_told_once_and_its_end_too(
     ]
     assert "does not serve since" in receiver.told[0][1]["text"]
     assert "at the step 'completion'" in receiver.told[0][1]["text"]
+
+
+def test_what_there_was_no_time_to_tell_is_told_by_the_next_run(
+    life: Life, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell_through(monkeypatch, conn_type="http", host="127.0.0.1", port=receiver.port)
+    life.good("deploy_endpoint/1")
+    life.api.sight = REFUSED
+    monkeypatch.setattr(watching, "TELL_SECONDS", -1.0)
+    probe(life)
+    assert receiver.told == []
+
+    monkeypatch.setattr(watching, "TELL_SECONDS", 60.0)
+    probe(life)
+
+    assert [body["state"] for _, body, _ in receiver.told] == ["failing"]
 
 
 def test_a_change_that_could_not_be_told_is_told_by_the_next_run(

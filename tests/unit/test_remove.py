@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from life_api import ENDPOINT, NAMESPACE, Life, make_life
 
 from slipway.cluster import lease
+from slipway.operators.lock import LockOperator
 from slipway.operators.remove import BeginRemoveOperator, FinishRemoveOperator, RemoveOperator
 from slipway.releases.inventory import inventory_object
+from tests.unit.life_api import ENDPOINT, NAMESPACE, Life, make_life
 
 RUN = "remove_endpoint/x"
 CLAIM = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims/qwen3-tiny-weights"
@@ -68,6 +69,35 @@ def test_nothing_is_left_behind_but_the_weights_and_what_is_not_ours(life: Life)
     assert [release.status for release in life.history.list()] == ["superseded", "failed"]
     assert life.history.changes(ENDPOINT)[0].status == "done"
     assert life.holder() is None
+
+
+def test_pods_of_steps_whose_runs_are_gone_do_not_stay(life: Life) -> None:
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{ENDPOINT}-probe-release"
+    labels = {"slipway.io/endpoint": ENDPOINT, "app.kubernetes.io/component": "probe-release"}
+    metadata = {"name": f"{ENDPOINT}-probe-release", "namespace": NAMESPACE, "labels": labels, "uid": "1"}
+    life.api.objects[path] = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}}
+    reference = begin(life)
+
+    with pytest.raises(
+        AirflowFailException, match=f"left behind: .*Pod {NAMESPACE}/{ENDPOINT}-probe-release"
+    ):
+        finish(life, reference)
+    with pytest.raises(TaskDeferred):
+        remove(life, reference)
+
+    assert path not in life.api.objects
+
+
+def test_an_endpoint_whose_namespace_is_gone_can_be_removed(life: Life) -> None:
+    reference = begin(life)
+    life.api.delete_namespace(NAMESPACE)
+
+    LockOperator(task_id="lock", release=reference, finished=None).execute(life.context(RUN))
+    RemoveOperator(task_id="remove", release=reference, finished=None).execute(life.context(RUN))
+    finish(life, reference)
+
+    assert life.history.last_good(ENDPOINT) is None
+    assert life.history.changes(ENDPOINT)[0].status == "done"
 
 
 def test_publication_goes_before_what_serves(life: Life) -> None:

@@ -8,20 +8,24 @@ from typing import Any
 import httpx
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
-from life_api import ENDPOINT, NAMESPACE, PROBED, Life, make_life, reference
 
 from slipway.airflow_rest import AirflowRest
+from slipway.catalog.read import read_catalog
 from slipway.cli import main
 from slipway.cluster import lease
-from slipway.errors import UsageError
+from slipway.cluster.fencing import FencedCluster
+from slipway.errors import LockError, UsageError
+from slipway.manifests.planning import make_plan
 from slipway.operators.prober import PodEndTrigger
 from slipway.operators.record import RecordOperator
 from slipway.operators.resolve import ResolveOperator
 from slipway.operators.rollback import RollbackOperator
 from slipway.releases.difference import difference
 from slipway.releases.records import Release
+from tests.unit.life_api import ENDPOINT, NAMESPACE, PROBED, Life, make_life, reference
 
 RUN = "rollback_endpoint/r"
+SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": NAMESPACE}}
 AVAILABLE = {"state": "available", "what": "1 of 1 pods are ready"}
 DOOMED = {
     "state": "doomed",
@@ -184,6 +188,11 @@ def test_a_return_is_waited_for_and_probed_through_both_services(life: Life, fai
     assert failing.status == "failed"
     assert [probe.through for probe in life.history.probes(good.id)][-2:] == ["release", "published"]
     assert life.history.get(failing.release.id).returning_to == 1
+    # Airflow may not have heard of it, and asks again: it is told the same.
+    with pytest.raises(
+        AirflowFailException, match="release 2 failed; release 1 serves again: wait: it crashed"
+    ):
+        failing.operator.execute(life.context(failing.run))
     assert life.holder() is None
     assert not [path for path in life.api.objects if "/pods/" in path], "the pods that asked are gone"
 
@@ -194,19 +203,94 @@ def test_a_return_that_does_not_come_up_is_broken_and_not_tried_again(life: Life
     assert "the return failed too" in line and "CrashLoopBackOff" in line
     assert failing.status == "broken" and life.holder() is None
     before = list(life.api.writes)
-    failing.operator.execute(life.context(failing.run))
+    with pytest.raises(AirflowFailException, match="failed; the return failed too"):
+        failing.operator.execute(life.context(failing.run))
     assert [write for write in life.api.writes[len(before) :] if "lease" not in write] == []
 
 
 def test_a_return_that_answers_wrongly_is_broken(life: Life, failing: Return) -> None:
     error = {"what": "the endpoint failed at the step 'models'", "kind": "ProbeError"}
     life.api.probe_message = lambda pod: {"error": error}
-    probing = failing.go_on(failing.start(), dict(AVAILABLE))
+    waiting = failing.start()
+    for _ in range(2):
+        probing = failing.go_on(waiting, dict(AVAILABLE))
+        waiting = failing.go_on(probing, {"name": probing.trigger.name})
+        assert failing.status == "pending", "it is asked again"
+    probing = failing.go_on(waiting, dict(AVAILABLE))
 
     line = failing.end(probing, {"name": probing.trigger.name})
 
     assert "the endpoint failed at the step 'models'" in line
-    assert failing.status == "broken"
+    assert failing.status == "broken" and life.holder() is None
+
+
+def test_a_return_whose_probe_was_lost_asks_again_and_is_none_the_worse(life: Life, failing: Return) -> None:
+    probing = failing.go_on(failing.start(), dict(AVAILABLE))
+    life.api.objects.pop(f"/api/v1/namespaces/{NAMESPACE}/pods/{probing.trigger.name}")
+
+    deferred = failing.go_on(probing, {"name": probing.trigger.name})
+    for event in (dict(AVAILABLE), {}):
+        deferred = failing.go_on(deferred, event or {"name": deferred.trigger.name})
+    line = failing.end(deferred, {"name": deferred.trigger.name})
+
+    assert "release 1 serves again" in line and failing.status == "failed"
+
+
+def test_pods_of_steps_that_were_lost_go_and_what_serves_stays(life: Life, failing: Return) -> None:
+    def pod(name: str, **labels: str) -> str:
+        path, mine = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}", {"slipway.io/endpoint": ENDPOINT}
+        all_labels = {"app.kubernetes.io/managed-by": "slipway", **mine, **labels}
+        metadata = {"name": name, "namespace": NAMESPACE, "uid": name, "labels": all_labels}
+        live = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": []}}
+        life.api.objects[path] = live
+        return path
+
+    lost = pod("lost", **{"app.kubernetes.io/component": "probe-release"})
+    kept = [pod("serving", **{"slipway.io/release": "x"}), pod("another", **{"slipway.io/endpoint": "other"})]
+
+    deferred = failing.go_on(failing.start(), dict(AVAILABLE))
+    deferred = failing.go_on(deferred, {"name": deferred.trigger.name})
+    failing.end(deferred, {"name": deferred.trigger.name})
+
+    assert lost not in life.api.objects and set(kept) <= set(life.api.objects)
+
+
+def test_an_attempt_that_airflow_gave_up_leaves_the_lock_to_the_one_after_it(
+    life: Life, failing: Return
+) -> None:
+    waiting, deferred = failing.start(), failing.start()
+    assert deferred.kwargs["fencing"] == waiting.kwargs["fencing"] + 1
+
+    line = failing.end(failing.go_on(waiting, dict(AVAILABLE)), {"name": "not there"})
+
+    assert "lost the endpoint's lock" in line
+    assert failing.status == "pending" and life.holder() == failing.run
+    assert failing.go_on(deferred, dict(AVAILABLE)).method_name == "probed"
+
+
+def test_what_still_lives_of_the_steps_before_writes_nothing_into_a_return(life: Life) -> None:
+    life.good("deploy_endpoint/1")
+    bad = life.pend("redeploy_endpoint/2", args=["--max-num-seqs=4"])
+    fencing = life.lock(bad)
+    place = {"namespace": NAMESPACE, "endpoint_object": ENDPOINT}
+    apply = FencedCluster(life.api.cluster(), **place, holder=bad.run_id, fencing=fencing)
+    apply.apply(SERVICE)
+    step = Return(life, "redeploy_endpoint/2")
+    found: list[str] = []
+
+    def while_it_returns(method: str, path: str) -> None:
+        """The worker of the step before wakes up once the last step has begun."""
+        if "statefulsets" in path and not found:
+            found.append("asked")
+            with pytest.raises(LockError, match="lost the endpoint's lock"):
+                apply.apply(SERVICE)
+            found.append("refused")
+
+    life.api.down = while_it_returns
+    with pytest.raises(AirflowFailException, match="release 1 was not touched and serves"):
+        step.operator.execute(life.context(step.run))
+
+    assert found == ["asked", "refused"]
 
 
 def test_a_cluster_that_is_away_costs_another_attempt_and_not_the_release(
@@ -277,6 +361,27 @@ def test_a_first_release_that_fails_is_scaled_to_0_and_kept(life: Life) -> None:
 
     live = life.api.found("statefulsets", ENDPOINT)
     assert live and live["spec"]["replicas"] == 0
+    assert step.status == "failed" and life.holder() is None
+    # Airflow may not have heard of it, and asks again: the run must not end green.
+    with pytest.raises(AirflowFailException, match="release 1 failed; there is no good release to return to"):
+        step.operator.execute(life.context(step.run))
+
+
+def test_a_good_release_that_went_with_its_namespace_is_not_gone_back_to(life: Life) -> None:
+    plan = make_plan(read_catalog(), ENDPOINT).model_copy(update={"namespace": "elsewhere"})
+    good = life.pend("deploy_endpoint/1", plan=plan)
+    life.history.record_probe(good.id, through="published", result=PROBED)
+    life.history.mark_good(good.id)
+    life.api.delete_namespace("elsewhere")
+    failing = life.pend("deploy_endpoint/2")
+    life.lock(failing)
+    life.apply(failing)
+    step = Return(life, "deploy_endpoint/2")
+
+    for _ in range(2):
+        with pytest.raises(AirflowFailException, match="there is no good release to return to"):
+            step.operator.execute(life.context(step.run))
+
     assert step.status == "failed" and life.holder() is None
 
 

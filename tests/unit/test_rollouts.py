@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
-from life_api import ENDPOINT, NAMESPACE, PROBED, Life, Objects, make_life, reference
 
+from slipway.catalog.names import RELEASE_LABEL
 from slipway.checks.capacity import check_capacity
 from slipway.checks.findings import Finding
 from slipway.checks.plan import subject_of
 from slipway.checks.view import View
 from slipway.cluster.controllers import look
 from slipway.manifests.render import Rendered
-from slipway.operators.deploy_steps import ApplyOperator, PublishOperator
+from slipway.operators.deploy_steps import ApplyOperator, PublishOperator, WaitOperator, WorkloadTrigger
 from slipway.operators.draining import PodsGoneTrigger
 from slipway.operators.reconcile import FindGoneOperator, ReconcileOperator
 from slipway.operators.record import RecordOperator
@@ -25,6 +25,7 @@ from slipway.operators.resolve import ResolveOperator
 from slipway.operators.rollback import RollbackOperator
 from slipway.operators.steps import plan_of
 from slipway.releases.records import Release
+from tests.unit.life_api import ENDPOINT, NAMESPACE, PROBED, Life, Objects, make_life, reference
 
 BLUE, GREEN = ENDPOINT, f"{ENDPOINT}-green"
 FIRST, SECOND, THIRD = "deploy_endpoint/1", "redeploy_endpoint/2", "redeploy_endpoint/3"
@@ -204,6 +205,35 @@ def test_the_one_that_serves_is_not_touched_until_the_other_is_proven(life: Life
     record(life, second)
     assert workloads(life) == {GREEN: second.label}
     assert life.holder() is None
+
+
+def test_a_release_whose_pods_are_there_already_is_not_waited_for_in_the_triggerer(life: Life) -> None:
+    release = resolve(life, seqs=None)
+    apply(life, release)
+    operator = WaitOperator(task_id="wait", release=reference(release))
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(life.context(release.run_id))
+    assert isinstance(deferred.value.trigger, WorkloadTrigger)
+    assert deferred.value.trigger.target.release == release.label
+
+    make_ready(life, release)
+    assert operator.execute(life.context(release.run_id)) is None
+
+
+def make_ready(life: Life, release: Release) -> None:
+    """What the controller says of a workload that is done, and its pod."""
+    workload = live(life, BLUE)
+    done = {"replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
+    workload["status"] = {**done, "currentRevision": "one", "updateRevision": "one"}
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    conditions = [{"type": kind, "status": "True"} for kind in ("PodScheduled", "Ready")]
+    made = life.api.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    life.api.objects[f"/api/v1/namespaces/{NAMESPACE}/pods/{BLUE}-0"] = {
+        "metadata": {"name": f"{BLUE}-0", "labels": labels, "creationTimestamp": made},
+        "spec": {"containers": []},
+        "status": {"phase": "Running", "conditions": conditions},
+    }
+    assert labels[RELEASE_LABEL] == release.label
 
 
 def test_colours_alternate(life: Life) -> None:

@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from weights_gateway import KEYS, Gateway, files_in, model
 
 from slipway.errors import WeightsError
 from slipway.weights import fetch
+from tests.unit.weights_gateway import KEYS, Gateway, files_in, model
 
 
 @pytest.fixture(autouse=True)

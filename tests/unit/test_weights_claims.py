@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from weights_gateway import files_in, model, quietly
 
 from slipway.errors import SlipwayError, WeightsError
 from slipway.weights import FetchOrder, parts
 from slipway.weights.bring import bring
 from slipway.weights.manifest import READY
 from tests.hub.server import Hub
+from tests.unit.weights_gateway import files_in, model, quietly
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from weights_gateway import files_in, model
 
 from slipway.errors import WeightsError
 from slipway.weights import FetchOrder, durable, fetch, parts, sink
@@ -24,6 +23,7 @@ from slipway.weights.manifest import READY, FileEntry, Manifest, make_manifest
 from slipway.weights.pace import Pace
 from slipway.weights.plan import Job, Plan
 from slipway.weights.progress import Progress
+from tests.unit.weights_gateway import files_in, model
 
 SHA = hashlib.sha256(b"").hexdigest()
 
@@ -197,14 +197,18 @@ def test_every_part_is_taken_once_and_every_digest_is_of_the_bytes_in_order(
     hashed: dict[str, list[int]] = {job.entry.path: [] for job in jobs}
     taken: list[tuple[Job, int, bool]] = []
     fetched: list[tuple[str, int]] = []
-    own: Job | None = None
+    own: dict[int, Job | None] = dict.fromkeys(range(4))
     while plan.unverified:
         if plan.parts_left and (draw.random() < 0.6 or not taken):
-            choice = plan.take(own if draw.random() < 0.7 else None, go_on=lambda: True)
+            stream = draw.randrange(4)
+            if draw.random() < 0.2:
+                plan.leave(stream, own[stream])
+                own[stream] = None
+            choice = plan.take(stream, own[stream], streams=draw.randrange(1, 9), go_on=lambda: True)
             assert choice is not None
             taken.append(choice)
-            own = choice[0]
-            fetched.append((own.entry.path, choice[1]))
+            own[stream] = choice[0]
+            fetched.append((choice[0].entry.path, choice[1]))
         elif taken:
             job, part, in_order = taken.pop(draw.randrange(len(taken)))
             hashed[job.entry.path] += [part] if in_order else []
@@ -216,14 +220,45 @@ def test_every_part_is_taken_once_and_every_digest_is_of_the_bytes_in_order(
     assert hashed == {job.entry.path: list(range(job.count)) for job in jobs}
 
 
+def test_a_stream_more_for_each_file_leaves_half_of_its_bytes_in_order() -> None:
+    plan = Plan()
+    for number in range(8):
+        entry = FileEntry(path=str(number), size=100)
+        plan.add(Job(entry=entry, count=100, there=set(), digest=Digest(entry)))
+    own: dict[int, Job | None] = dict.fromkeys(range(16))
+    in_order = 0
+    while plan.parts_left:
+        taken = [plan.take(stream, own[stream], streams=16, go_on=lambda: True) for stream in range(16)]
+        for stream, choice in enumerate(taken):
+            assert choice is not None
+            own[stream] = choice[0]
+            in_order += choice[2]
+            plan.part_done(choice[0], choice[1], count=1, in_order=choice[2])
+    assert in_order >= 8 * 50
+
+
+def test_a_file_ends_once_also_when_a_stream_brings_its_end_while_a_hasher_lets_it_go() -> None:
+    plan, entry = Plan(), FileEntry(path="shard", size=3)
+    plan.add(Job(entry=entry, count=3, there={0}, digest=Digest(entry)))
+    hasher = plan.take_for_hashing()
+    assert hasher is not None and plan.next_to_hash(hasher) == 0
+    hasher.hashed += 1
+    ended = plan.next_to_hash(hasher)  # and now this thread is held up, before it looks at what it was told
+    for part in (1, 2):
+        taken = plan.take("stream", hasher, streams=1, go_on=lambda: True)
+        assert taken == (hasher, part, True)
+        by_stream = plan.part_done(hasher, part, count=1, in_order=True)
+    assert (ended, by_stream) == (None, True)
+
+
 def hash_what_is_there(plan: Plan, hashed: dict[str, list[int]]) -> None:
     while plan._to_hash:
         job = plan.take_for_hashing()
         assert job is not None
-        while plan.may_hash_next(job):
-            hashed[job.entry.path].append(job.hashed)
+        while (part := plan.next_to_hash(job)) is not None and part < job.count:
+            hashed[job.entry.path].append(part)
             job.hashed += 1
-        if job.hashed == job.count:
+        if part is not None:
             plan.verified(job, SHA)
 
 

@@ -14,11 +14,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from weights_gateway import KEYS, Gateway, accounts, files_in, model, safetensors
 
 from slipway.errors import WeightsError
 from slipway.weights import FetchOrder, fetch, parts
 from slipway.weights.manifest import READY
+from tests.unit.weights_gateway import KEYS, Gateway, accounts, files_in, model, safetensors
 from tests.weights_proxy import FAULTS, Proxy, proxying, schedule
 
 PART = 1024 * 1024

@@ -8,13 +8,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from weights_gateway import NEW, OLD, files_in, model, order, quietly, read_range
 
 from slipway.errors import SlipwayError, WeightsError
 from slipway.weights import fetch, parts
 from slipway.weights.bring import bring
 from slipway.weights.sources import open_source
 from tests.hub.server import Hub
+from tests.unit.weights_gateway import NEW, OLD, files_in, model, order, quietly, read_range
 
 
 @pytest.fixture(autouse=True)

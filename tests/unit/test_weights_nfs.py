@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from weights_gateway import files_in, fill, model, order, quietly, sums
 
 from sandbox import nfs
 from sandbox.settings import load
@@ -18,6 +17,7 @@ from slipway.weights import parts
 from slipway.weights.bring import bring
 from slipway.weights.manifest import SUMS
 from slipway.weights.sources import libnfs, open_source
+from tests.unit.weights_gateway import files_in, fill, model, order, quietly, sums
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from weights_gateway import KEYS, Gateway, files_in, model, run_pod
 
 from benchmarks.weights import throttled
 from slipway.pods import parse_result
 from slipway.weights import FetchResult, fetch
+from tests.unit.weights_gateway import KEYS, Gateway, files_in, model, run_pod
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from weights_gateway import model
 
 from slipway.errors import SlipwayError, UsageError, WeightsError
 from slipway.operators.removal import mounted_paths, needed_versions
 from slipway.weights.manifest import READY, FileEntry, make_manifest
 from slipway.weights.ready import write_ready
 from slipway.weights.retention import RetentionOrder, RetentionResult, keep_and_remove
+from tests.unit.weights_gateway import model
 
 MODEL = "tiny"
 

@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from weights_gateway import KEYS, Gateway, files_in, free_port, model, run_pod, sums
 
 from slipway.errors import UsageError, WeightsError
 from slipway.pods import parse_result
 from slipway.weights import FetchOrder, FetchResult, fetch
 from slipway.weights.manifest import READY
+from tests.unit.weights_gateway import KEYS, Gateway, files_in, free_port, model, run_pod, sums
 
 
 @pytest.fixture(autouse=True)

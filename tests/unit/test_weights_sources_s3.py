@@ -20,13 +20,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from weights_gateway import KEYS, read_range, serving_s3
 
 from slipway.errors import WeightsError
 from slipway.weights import fetch, parts
 from slipway.weights.manifest import FileEntry
 from slipway.weights.orders import FetchOrder, S3Settings
 from slipway.weights.sources import Source, TransientError, open_source
+from tests.unit.weights_gateway import KEYS, read_range, serving_s3
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from weights_gateway import KEYS, Gateway, files_in, model
 
+from tests.unit.weights_gateway import KEYS, Gateway, files_in, model
 from tests.weights_proxy import Proxy, proxying
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from weights_gateway import files_in, model, sums
 
 from slipway.errors import UsageError, WeightsError
 from slipway.weights import FetchOrder, fetch, parts
 from slipway.weights.manifest import READY, SUMS
+from tests.unit.weights_gateway import files_in, model, sums
 
 BIG = "model-00001-of-00002.safetensors"
 
@@ -160,8 +160,13 @@ def test_a_directory_without_a_list_is_refused(destination: Path) -> None:
         wrong = FetchOrder(source=f"http://127.0.0.1:{web.port}/nothing", destination=str(destination))
         with pytest.raises(WeightsError, match=r"needs a list of its files.*sha256sum"):
             fetch(wrong)
-    with pytest.raises(WeightsError, match=r"cannot be reached"):
+    with pytest.raises(
+        WeightsError, match=r"cannot be reached.*no connection to 127\.0\.0\.1: it is refused"
+    ):
         fetch(wrong)
+    unknown = FetchOrder(source="http://models.invalid/tiny", destination=str(destination))
+    with pytest.raises(WeightsError, match=r"cannot be reached.*the name models\.invalid is not known there"):
+        fetch(unknown)
 
 
 def listed(files: dict[str, bytes], *, digests: bool) -> bytes:

@@ -93,7 +93,6 @@ def check_hydra_server(view: View, site: Site) -> list[Finding]:
         for server in found:
             with part(report, view, server.what, SERVICES, SLICES):
                 _server(report, view, server, namespace=chart.namespace)
-        _records(report, found)
     return report.findings
 
 
@@ -169,15 +168,3 @@ def _server(report: Report, view: View, server: Server, *, namespace: str) -> No
         report.add("blocking", about, f"Service {place}/{names[0]} leads to no ready pod", look)
     else:
         report.add("ok", about, f"Service {place}/{names[0]} leads to a ready pod; --active asks it")
-
-
-def _records(report: Report, servers: list[Server]) -> None:
-    """Models are rows of the table ``model``; counting them takes Hydra's password, which Slipway does not use."""
-    for one in servers:
-        if one.protocol == "mysql":
-            query = "SELECT COUNT(*) FROM model WHERE del_flag = 0"
-            client = f'mysql -h {one.host} -P {one.port} -u {one.user} -p {one.database} -e "{query}"'
-            told = "Slipway does not log into Hydra's database; which table has the vendors is not documented"
-            report.add(
-                "not checked", "Hydra's records of models and vendors", told, f"In a MySQL pod: {client}"
-            )

@@ -43,7 +43,7 @@ NAMESPACE_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         resources=("persistentvolumeclaims",),
-        verbs=("get", "list", "create", "patch", "delete"),
+        verbs=("get", "list", "watch", "create", "patch", "delete"),
         why="the volume with the weights; deleted only where a person asked for it as the endpoint was removed",
     ),
     Rule(
@@ -59,8 +59,8 @@ NAMESPACE_RULES: tuple[Rule, ...] = (
     Rule(
         group="apps",
         resources=("statefulsets",),
-        verbs=("get", "list", "create", "patch", "delete"),
-        why="the workload",
+        verbs=("get", "list", "watch", "create", "patch", "delete"),
+        why="the workload, which a deployment waits for",
     ),
     Rule(
         group="apps",
@@ -77,14 +77,20 @@ NAMESPACE_RULES: tuple[Rule, ...] = (
 )
 
 
-def _whole(group: str, *resources: str, why: str, listed: bool = False) -> Rule:
-    verbs = ("get", "list", "create", "patch", "delete") if listed else ("get", "create", "patch", "delete")
+def _whole(group: str, *resources: str, why: str) -> Rule:
+    # "list" so that the regular look for changes by others reads a namespace at once.
+    verbs = ("get", "list", "create", "patch", "delete")
     return Rule(group=group, resources=resources, verbs=verbs, why=why)
 
 
 def _workload(group: str, resource: str) -> tuple[Rule, Rule]:
     return (
-        _whole(group, resource, why="the workload", listed=True),
+        Rule(
+            group=group,
+            resources=(resource,),
+            verbs=("get", "list", "watch", "create", "patch", "delete"),
+            why="the workload, which a deployment waits for",
+        ),
         Rule(
             group=group,
             resources=(f"{resource}/scale",),
@@ -95,13 +101,20 @@ def _workload(group: str, resource: str) -> tuple[Rule, Rule]:
 
 
 KIND_RULES: Mapping[str, tuple[Rule, ...]] = {
-    "Deployment": _workload("apps", "deployments"),
+    "Deployment": (
+        *_workload("apps", "deployments"),
+        Rule(
+            group="apps",
+            resources=("replicasets",),
+            verbs=("list", "patch"),
+            why="adopting a Deployment without a restart",
+            needed=False,
+        ),
+    ),
     "LeaderWorkerSet": _workload("leaderworkerset.x-k8s.io", "leaderworkersets"),
     "HTTPRoute": (_whole("gateway.networking.k8s.io", "httproutes", why="publication through a Gateway"),),
     "Ingress": (_whole("networking.k8s.io", "ingresses", why="publication through an Ingress controller"),),
-    "HorizontalPodAutoscaler": (
-        _whole("autoscaling", "horizontalpodautoscalers", why="autoscaling", listed=True),
-    ),
+    "HorizontalPodAutoscaler": (_whole("autoscaling", "horizontalpodautoscalers", why="autoscaling"),),
     "ScaledObject": (
         _whole("keda.sh", "scaledobjects", "triggerauthentications", why="autoscaling by KEDA"),
     ),

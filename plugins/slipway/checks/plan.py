@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from slipway.catalog.names import ENDPOINT_LABEL
 from slipway.catalog.read import Catalog
-from slipway.catalog.records import Cluster
-from slipway.checks.subject import KindNeed, RouteNeed, SecretNeed, Site, SourceNeed, Storage, Subject
+from slipway.catalog.records import Cluster, Model
+from slipway.checks.subject import (
+    Credentials,
+    HydraAccess,
+    KindNeed,
+    ModelNeed,
+    RouteNeed,
+    SecretNeed,
+    Site,
+    SourceNeed,
+    Storage,
+    Subject,
+)
 from slipway.cluster.objects import Object
 from slipway.errors import SlipwayError, UsageError
 from slipway.manifests.cluster_objects import render_cluster
@@ -23,7 +36,14 @@ OSS_KEYS = {"akId": "AWS_ACCESS_KEY_ID", "akSecret": "AWS_SECRET_ACCESS_KEY"}
 _DATASETS = ("Dataset", "JindoRuntime", "DataLoad")
 
 
-def site_of(catalog: Catalog, name: str, *, include: Path, node_pods: str | None = None) -> Site:
+def site_of(
+    catalog: Catalog,
+    name: str,
+    *,
+    include: Path,
+    node_pods: str | None = None,
+    credentials: Credentials | None = None,
+) -> Site:
     """Describe a cluster with all endpoints that the catalog has for it.
 
     An endpoint that cannot be planned is named with its reason and hides nothing.
@@ -33,6 +53,7 @@ def site_of(catalog: Catalog, name: str, *, include: Path, node_pods: str | None
         name: of the cluster.
         include: where the templates are.
         node_pods: where pods may be made that read their node's files.
+        credentials: gives what a connection holds; None where nothing is asked that takes one.
 
     Raises:
         UsageError: the catalog has no such cluster.
@@ -40,7 +61,8 @@ def site_of(catalog: Catalog, name: str, *, include: Path, node_pods: str | None
     record = _cluster(catalog, name)
     subjects, unplanned = [], {}
     known = {**catalog.complete, **catalog.endpoints}
-    for endpoint in sorted(one.name for one in known.values() if one.cluster == name):
+    here = sorted((one for one in known.values() if one.cluster == name), key=lambda one: one.name)
+    for endpoint in (one.name for one in here):
         try:
             plan = make_plan(catalog, endpoint, Overrides(), include=include)
             subjects.append(subject_of(plan, render(plan, include=include)))
@@ -55,7 +77,36 @@ def site_of(catalog: Catalog, name: str, *, include: Path, node_pods: str | None
         unplanned=unplanned,
         routes=_routes(own),
         node_pods=node_pods,
+        models=tuple(
+            _model(catalog.models[key])
+            for key in sorted({one.model for one in here})
+            if key in catalog.models
+        ),
+        hydra=_hydra(record, credentials),
     )
+
+
+def _model(record: Model) -> ModelNeed:
+    last = [source.rstrip("/").rpartition("/")[2].partition("?")[0] for source in record.sources]
+    hub = record.id or ""
+    names = (record.name, hub, hub.rpartition("/")[2], record.served_name, *last)
+    return ModelNeed(
+        name=record.name,
+        names=tuple(dict.fromkeys(one for one in names if one)),
+        vendor=tuple(dict.fromkeys(record.vendor.values())),
+    )
+
+
+def _hydra(record: Cluster, credentials: Credentials | None) -> HydraAccess | None:
+    wanted = record.setup.hydra
+    if wanted is None:
+        return None
+    try:
+        token = credentials(wanted.connection).get("password") if credentials else None
+    except SlipwayError as error:
+        return HydraAccess(url=wanted.url, why=str(error))
+    why = "" if token else f"connection {wanted.connection} has no password, which is to be an access key"
+    return HydraAccess(url=wanted.url, token=SecretStr(token) if token else None, why=why)
 
 
 def _cluster(catalog: Catalog, name: str) -> Cluster:
@@ -123,7 +174,8 @@ def _secrets(plan: Plan) -> tuple[SecretNeed, ...]:
     needs: dict[str, tuple[str, ...]] = {}
     weights = plan.weights
     if plan.api_key is not None:
-        needs[plan.api_key.secret] = (plan.api_key.key,)
+        accepted = (plan.api_key.accepted,) if plan.api_key.accepted else ()
+        needs[plan.api_key.secret] = (plan.api_key.key, *accepted)
     if weights.object_store is not None:
         needs[weights.object_store.secret] = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     if weights.oss is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from slipway.catalog.records import Accelerator, Cluster, PodSecurity
+
+Credentials = Callable[[str], Mapping[str, str]]
+"""From a connection's id to its parts: login, password, host, schema, port, and ``extra.NAME`` of each extra."""
 
 
 class _Record(BaseModel):
@@ -143,6 +147,31 @@ class Subject(_Record):
         return self.replicas * self.pods_per_replica
 
 
+class ModelNeed(_Record):
+    """A model that an endpoint of the cluster serves, as others know it.
+
+    Attributes:
+        names: by which it may be registered elsewhere.
+        vendor: its vendor's display names.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    vendor: tuple[str, ...] = ()
+
+
+class HydraAccess(_Record):
+    """The API of the Hydra that a cluster belongs to.
+
+    Attributes:
+        token: None where it cannot be had, which ``why`` explains.
+    """
+
+    url: str
+    token: SecretStr | None = None
+    why: str = ""
+
+
 class Site(_Record):
     """A cluster and the endpoints that are meant to run in it.
 
@@ -153,6 +182,8 @@ class Site(_Record):
         unplanned: endpoints without a plan, each with the reason.
         routes: of the cluster's own.
         node_pods: the namespace where pods may be made that read their node's files; None where nobody agreed to it.
+        models: what its endpoints serve.
+        hydra: how Hydra is asked for its records; None where the cluster's record does not say.
     """
 
     record: Cluster | None = None
@@ -161,6 +192,8 @@ class Site(_Record):
     unplanned: dict[str, str] = Field(default_factory=dict)
     routes: tuple[RouteNeed, ...] = ()
     node_pods: str | None = None
+    models: tuple[ModelNeed, ...] = ()
+    hydra: HydraAccess | None = None
 
     @property
     def name(self) -> str:

@@ -29,12 +29,19 @@ def check(options: argparse.Namespace) -> int:
     from slipway.checks.plan import site_of, subject_of
     from slipway.checks.run import run_checks
     from slipway.checks.subject import Site, Subject
+    from slipway.prepare.target import environment_credentials
 
     include = include_of(options)
     catalog = read_catalog(include)
     subject: Site | Subject
     if _is_cluster(catalog, options):
-        subject = site_of(catalog, options.endpoint, include=include, node_pods=options.node_pods)
+        subject = site_of(
+            catalog,
+            options.endpoint,
+            include=include,
+            node_pods=options.node_pods,
+            credentials=environment_credentials,
+        )
         context = catalog.clusters[options.endpoint].context
     else:
         plan = plan_of(options)
@@ -99,7 +106,7 @@ def _diff(options: argparse.Namespace) -> int:
             print(f"slipway: the cluster refuses {one.ref}: {one.refusal}", file=sys.stderr)
             status = NOT_TOLD
         if one.note:
-            print(f"# {one.ref}: {one.note}; shown as new")
+            print(f"# {one.ref}: {one.note}" + ("; shown as new" if one.new else ""))
         if one.text:
             print(one.text, end="")
             status = max(status, DIFFERENT)

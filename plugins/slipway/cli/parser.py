@@ -26,10 +26,10 @@ class _Later:
 
 
 if TYPE_CHECKING:
-    from slipway.cli import fetch, hydra, live, prepare, records, runs
+    from slipway.cli import fetch, hydra, keys, live, prepare, records, runs
 else:
-    modules = ("fetch", "hydra", "live", "prepare", "records", "runs")
-    fetch, hydra, live, prepare, records, runs = map(_Later, modules)
+    modules = ("fetch", "hydra", "keys", "live", "prepare", "records", "runs")
+    fetch, hydra, keys, live, prepare, records, runs = map(_Later, modules)
 
 _OVERRIDES = 'JSON, for example {"replicas": 2}'
 
@@ -51,6 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     _hydra_commands(command)
     _cluster_commands(command)
     _release_commands(command)
+    _key_commands(command)
     return parser
 
 
@@ -146,14 +147,26 @@ def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
             "--restart", action="store_true", help="start the pods anew also if nothing changes"
         )
         _rolled_out(added)
+    added = command("adopt", runs.adopt, "take over an endpoint that was applied with kubectl; no restart")
+    _of_a_run(added)
+    added.add_argument("--yes", action="store_true", help="adopt what is shown without asking")
+    added.add_argument(
+        "--take-over", action="store_true", help="also what other programs than kubectl manage"
+    )
+    added.add_argument("--kubeconfig", type=Path, default=None, help="default: $KUBECONFIG")
     added = command("rollback", runs.rollback, "go back to a release that was good")
     _of_a_run(added)
     _rolled_out(added)
     added.add_argument("--to", type=int, metavar="N", help="default: the one before the one that serves")
     added.add_argument("--dry-run", action="store_true", help="only say what is different")
-    added = command("scale", runs.scale, "set the number of an endpoint's replicas; 0 stops it")
+    added = command(
+        "scale", runs.scale, "set an endpoint's replicas, or turn autoscaling on or off; 0 stops it"
+    )
     _of_a_run(added)
-    added.add_argument("replicas", type=int)
+    added.add_argument("replicas", type=int, nargs="?", help="a fixed number; 0 stops the endpoint")
+    added.add_argument("--autoscaling", choices=("on", "off"), help="by the rule of the endpoint's record")
+    added.add_argument("--minimum", type=int, help="with --autoscaling on: the fewest replicas")
+    added.add_argument("--maximum", type=int, help="with --autoscaling on: the most")
     added = command("remove", runs.remove, "remove an endpoint from its cluster")
     _of_a_run(added)
     added.add_argument("--confirm", required=True, metavar="ENDPOINT", help="the endpoint's name again")
@@ -163,6 +176,27 @@ def _release_commands(command: Callable[[str, Run, str], argparse.ArgumentParser
     added.add_argument("--limit", type=int, default=20)
     added.add_argument("--rebuild", action="store_true", help="restore them from the cluster first")
     added.add_argument("--kubeconfig", type=Path, default=None, help="for --rebuild; default: $KUBECONFIG")
+
+
+def _key_commands(command: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
+    text = "make, rotate and retire an endpoint's API key, with your own rights on its Secret"
+    changes = command("key", keys.create, text).add_subparsers(required=True, metavar="CHANGE")
+    for name, run, does in (
+        ("create", keys.create, "make the key where there is none, and print it"),
+        ("rotate", keys.rotate, "have a new key accepted beside the old one, and print it"),
+        ("retire", keys.retire, "have the old key refused"),
+    ):
+        added: argparse.ArgumentParser = changes.add_parser(name, help=does, description=does)
+        added.set_defaults(run=run, key=None)
+        added.add_argument("endpoint")
+        added.add_argument("--kubeconfig", type=Path, default=None, help="of somebody who may change it")
+        if name != "create":
+            added.add_argument("--reason", default="", help="why, for the history")
+            _rolled_out(added)
+        if name == "rotate":
+            added.add_argument(
+                "--at-once", action="store_true", help="also where the program takes one key at a time"
+            )
 
 
 def _rolled_out(command: argparse.ArgumentParser) -> None:

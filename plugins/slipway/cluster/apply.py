@@ -29,17 +29,19 @@ logger = logging.getLogger(__name__)
 
 
 class RejectedError(ClusterError):
-    """Objects that the server refuses; nothing was changed.
+    """Objects that the server refuses; nothing was changed. Its line is about the first of them.
 
     Attributes:
         problems: one line each.
     """
 
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        count = "1 object" if len(problems) == 1 else f"{len(problems)} objects"
-        super().__init__(f"the cluster refuses {count}")
-        self.args = ("\n".join([f"the cluster refuses {count}:", *(f"- {problem}" for problem in problems)]),)
+    def __init__(self, problems: list[ClusterError]) -> None:
+        first, *others = problems
+        more = f" (and {len(others)} more, which the step's log lists)" if others else ""
+        super().__init__(
+            f"the cluster refuses an object{more}", about=first.about, why=first.why, remedy=first.remedy
+        )
+        self.problems = [_line(problem) for problem in problems]
 
 
 def dry_run(cluster: Cluster, objects: Iterable[Object], *, force: bool = False) -> Inventory:
@@ -69,7 +71,7 @@ def dry_run(cluster: Cluster, objects: Iterable[Object], *, force: bool = False)
         if obj["kind"] == "CustomResourceDefinition"
     }
     left: Inventory = []
-    problems: list[str] = []
+    problems: list[ClusterError] = []
     for obj in ordered:
         ref = ref_of(obj)
         if (
@@ -169,28 +171,32 @@ def _missing_namespaces(cluster: Cluster, objects: list[Object]) -> set[str]:
     return {name for name in coming if cluster.get(api_version="v1", kind="Namespace", name=name) is None}
 
 
-def _problems(cluster: Cluster, obj: Object, *, force: bool) -> list[str]:
+def _problems(cluster: Cluster, obj: Object, *, force: bool) -> list[ClusterError]:
     about = str(ref_of(obj))
-    problems = []
+    problems: list[ClusterError] = []
     exists = False
     try:
         answered = cluster.apply(_without_replicas(cluster, obj, change=False), dry_run=True, force=force)
         exists = bool(answered.get("status", {}).get("replicas"))
     except ApiError as error:
         refused = conflict(error, about=about) if error.status == 409 else error
-        problems.append(_line(about, refused))
+        problems.append(_refusal(about, refused))
     for pods, template in pod_templates(obj).items():
         try:
             cluster.create(_as_pod(obj, template), dry_run=True)
         except ApiError as error:
             # Pods that the workload has already hold the quota that their successors get.
             if not (exists and "exceeded quota" in error.why):
-                problems.append(_line(f"{pods} of {about}", error))
+                problems.append(_refusal(f"{pods} of {about}", error))
     return problems
 
 
-def _line(about: str, error: ClusterError) -> str:
-    return f"{about}: {error.why}" + (f". {error.remedy}" if error.remedy else "")
+def _refusal(about: str, error: ClusterError) -> ClusterError:
+    return ClusterError(error.what, about=about, why=error.why, remedy=error.remedy)
+
+
+def _line(problem: ClusterError) -> str:
+    return f"{problem.about}: {problem.why}" + (f". {problem.remedy}" if problem.remedy else "")
 
 
 def _as_pod(workload: Object, template: Object) -> Object:

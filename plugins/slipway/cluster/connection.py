@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slipway.cluster.faults import ApiError, UnreachableError
+from slipway.cluster.missing import in_ending_namespace, in_no_namespace, namespace_in
 from slipway.cluster.transport import (
     CONNECT_SECONDS,
     READ_SECONDS,
@@ -112,11 +113,33 @@ class Connection:
                     continue
                 wait = max(pause, (error.retry_after or 0.0) if isinstance(error, ApiError) else 0.0)
                 refused = forbidden and asked_again
-                if refused or not _may_pass(error, request) or not self._has_time(started, wait, error):
+                if refused:
+                    return self._without_rights(request, error)
+                if not _may_pass(error, request) or not self._has_time(started, wait, error):
                     raise
                 logger.info("trying again in %.1f s: %s", wait, error)
                 time.sleep(wait)
                 pause = min(pause * 2, 4.0)
+
+    def _without_rights(self, request: Request, refusal: ApiError | UnreachableError) -> Answer:
+        """Answer a refused request as whoever has all rights would be answered, where its namespace is gone.
+
+        A role belongs to its namespace and goes with it: what looks like a missing right is then a missing namespace.
+
+        Raises:
+            ApiError: the refusal itself, where the namespace is there; else what the server would say.
+        """
+        namespace = namespace_in(request.path)
+        if namespace is None:
+            raise refusal
+        path = f"/api/v1/namespaces/{namespace}"
+        asked = Request(method="GET", path=path, what="look for the namespace", accept=frozenset({403, 404}))
+        found = self._send_once(asked)
+        if found.status == 404:
+            return in_no_namespace(request, namespace=namespace, now=found.date)
+        if found.status == 200 and found.json().get("metadata", {}).get("deletionTimestamp"):
+            raise in_ending_namespace(request, namespace=namespace) from refusal
+        raise refusal
 
     def _has_time(self, started: float, wait: float, error: ClusterError) -> bool:
         forbidden = isinstance(error, ApiError) and error.status == 403

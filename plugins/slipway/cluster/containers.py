@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -23,6 +24,11 @@ _PERMANENT_PULL = (
     "no such image",
     "unsupported protocol",
     "no such host",
+)
+# What the kubelet and containerd put before the cause, each with the image's name: the cause would be cut off.
+_AROUND_A_PULL = re.compile(
+    r"(?:Back-off pulling|Failed to pull|failed to pull and unpack|failed to resolve) (?:image|reference)"
+    r' "[^"]*": |\bErrImagePull: |\brpc error: code = \w+ desc = '
 )
 _MOST_RESTARTS = 2
 
@@ -72,7 +78,7 @@ def _waiting_doom(
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     about = about_pod(pod, container["name"])
     if reason in ("ErrImagePull", "ImagePullBackOff"):
-        return _pull_doom(pod, container, reason, message, events, limits=limits, now=now)
+        return _pull_doom(pod, container, message, events, limits=limits, now=now)
     if reason in ("InvalidImageName", "ErrImageNeverPull"):
         image = container["image"]
         remedy = (
@@ -96,7 +102,6 @@ def _waiting_doom(
 def _pull_doom(
     pod: Object,
     container: Object,
-    reason: str,
     message: str,
     events: list[Object],
     *,
@@ -118,9 +123,10 @@ def _pull_doom(
     if not for_good and not lasted(started, now, limits.pull):
         return None
     return Doom(
-        reason="ImagePullBackOff" if reason == "ErrImagePull" and failed[1:] else reason,
+        # The kubelet says ErrImagePull and ImagePullBackOff in turn: the same failure has one name.
+        reason="ImagePullBackOff",
         about=about_pod(pod, container["name"]),
-        why=f"image {image} cannot be pulled: {bounded(told, limit=300)}",
+        why=f"image {image} cannot be pulled: {bounded(_AROUND_A_PULL.sub('', told), limit=300)}",
         remedy=_pull_remedy(lower, image),
     )
 
@@ -222,7 +228,9 @@ def _crashed(pod: Object, container: Object, status: Object, *, recreated: int) 
         reason="CrashLoopBackOff" if backing_off or restarts else "Crashed",
         about=about,
         why=f"{_exit(ended)}, {again}",
-        remedy="Its last log lines say why",
+        remedy="It is to serve until it is told to stop: correct the runtime's command or args"
+        if ended.get("exitCode") == 0
+        else "The end of its log is in the log of the wait step and in the release's evidence",
         **place,
     )
 

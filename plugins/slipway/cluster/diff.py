@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from slipway.cluster.adopting import beside, fixed_differences
 from slipway.cluster.apply import conflict
 from slipway.cluster.client import Cluster
 from slipway.cluster.faults import ApiError, UnreachableError
@@ -49,7 +50,7 @@ class Difference:
 
     Attributes:
         text: a unified diff of its YAML; "" when nothing would change.
-        note: what a reader must know besides: that it is new and why it could not be tried, or "".
+        note: what a reader must know besides: why it could not be tried, that it is deleted and made anew, or "".
         refusal: why the server would refuse it, or "".
         new: whether it is not there yet.
     """
@@ -81,8 +82,11 @@ def differences(cluster: Cluster, objects: Iterable[Object], *, force: bool = Fa
             yield Difference(ref, unified(ref, None, obj), note=missing, new=True)
             continue
         live = cluster.get(api_version=ref.apiVersion, kind=ref.kind, namespace=ref.namespace, name=ref.name)
+        anew = fixed_differences(live, obj) if live else []
         try:
-            tried = cluster.apply(_with_live_replicas(obj, live), dry_run=True, force=force)
+            tried = cluster.apply(
+                beside(_with_live_replicas(obj, live), anew=bool(anew)), dry_run=True, force=force
+            )
         except ApiError as error:
             if error.status not in (400, 403, 409, 413, 422, 500):
                 raise
@@ -90,7 +94,9 @@ def differences(cluster: Cluster, objects: Iterable[Object], *, force: bool = Fa
             text = unified(ref, live, obj) if live is None else ""
             yield Difference(ref, text, refusal=refused.why, new=live is None)
             continue
-        yield Difference(ref, unified(ref, live, obj if live is None else tried), new=live is None)
+        tried["metadata"]["name"] = ref.name
+        note = f"made anew, since Kubernetes never changes its {' and '.join(anew)}" if anew else ""
+        yield Difference(ref, unified(ref, live, obj if live is None else tried), note=note, new=live is None)
 
 
 def prunable(cluster: Cluster, *, old: Inventory, new: Inventory) -> Inventory:
@@ -128,10 +134,16 @@ def _with_live_replicas(obj: Object, live: Object | None) -> Object:
     return {**obj, "spec": {**obj["spec"], "replicas": live["spec"]["replicas"]}}
 
 
-def unified(ref: Ref, live: Object | None, wanted: Object | None) -> str:
+def unified(ref: Ref, live: Object | None, wanted: Object | None, *, becomes: str = "deployment") -> str:
     """Return a unified diff of an object's YAML from how it is to how it would be; None where it is not, or would not.
 
     What Secrets hold is hidden.
+
+    Args:
+        ref: the object.
+        live: as it is.
+        wanted: as it would be.
+        becomes: what would make it so.
     """
     before, after = (_comparable(one) if one else None for one in (live, wanted))
     if ref.kind == "Secret":
@@ -139,7 +151,7 @@ def unified(ref: Ref, live: Object | None, wanted: Object | None) -> str:
     if before == after:
         return ""
     lines = difflib.unified_diff(
-        _yaml(before), _yaml(after), fromfile=f"cluster: {ref}", tofile=f"deployment: {ref}", lineterm=""
+        _yaml(before), _yaml(after), fromfile=f"cluster: {ref}", tofile=f"{becomes}: {ref}", lineterm=""
     )
     return "".join(f"{line}\n" for line in lines)
 

@@ -8,6 +8,7 @@ pages.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from slipway.errors import ClusterError, bounded
@@ -23,6 +24,43 @@ _REMEDIES = {
     404: "Check the name and the namespace, and that the API of this kind is installed",
     413: "The object is too large for the API server",
 }
+# What refusals say, and what to do; without the status, since controllers hand the words alone on.
+_REFUSALS: tuple[tuple[str, str], ...] = (
+    (
+        r"updates to statefulset spec",
+        "These fields of a StatefulSet cannot be changed: delete it (its claims stay) and deploy again: "
+        "kubectl delete statefulset NAME --cascade=orphan",
+    ),
+    (_MISTYPED, "Correct the field that it names in include/templates: kubectl explain KIND"),
+    (
+        r"violates PodSecurity",
+        "Make the pod fit the namespace's Pod Security level, or use another namespace",
+    ),
+    (
+        r"exceeded quota|failed quota",
+        "Raise the namespace's quota or ask for less: kubectl describe resourcequota",
+    ),
+    (
+        r"(maximum|minimum) \S+ usage per|max limit to request ratio per",
+        "Ask for what the namespace's LimitRange allows, or widen it: kubectl describe limitrange",
+    ),
+    (r"failed calling webhook", "The named admission webhook does not answer: mend or remove it"),
+    (
+        r"admission webhook .* denied|ValidatingAdmissionPolicy",
+        "Make the endpoint fit the named admission rule, or have that changed by whoever made it",
+    ),
+    (
+        r"no PriorityClass with name",
+        "Make it, or name one that is there in the endpoint's placement: kubectl get priorityclass",
+    ),
+    (r"RuntimeClass .* not found", "Make it, or name one that is there: kubectl get runtimeclass"),
+    (r"serviceaccount .* not found", "Create the service account that the pod names"),
+    (
+        r"because it is being terminated",
+        "Wait until the namespace is gone, then make it anew: kubectl get namespace",
+    ),
+    (r"^namespaces .* not found", "Make the namespace, or correct the endpoint's: kubectl create namespace"),
+)
 
 
 class UnknownKindError(ClusterError):
@@ -123,17 +161,9 @@ def _status_body(body: bytes) -> dict[str, Any]:
 
 
 def _remedy(status: int, message: str) -> str:
-    if "updates to statefulset spec" in message:
-        return (
-            "These fields of a StatefulSet cannot be changed: delete it (its claims stay) and deploy again: "
-            "kubectl delete statefulset NAME --cascade=orphan"
-        )
-    if _MISTYPED in message:
-        return "Correct the field that it names in include/templates: kubectl explain KIND"
-    if "violates PodSecurity" in message:
-        return "Make the pod fit the namespace's Pod Security level, or use another namespace"
-    if "exceeded quota" in message:
-        return "Raise the namespace's quota or ask for less: kubectl describe resourcequota"
-    if "failed calling webhook" in message:
-        return "The named admission webhook does not answer: mend or remove it"
-    return _REMEDIES.get(status, "")
+    return refusal_remedy(message) or _REMEDIES.get(status, "")
+
+
+def refusal_remedy(message: str) -> str:
+    """What to do about an object that the API server or its admission refuses; "" where the words are not known."""
+    return next((remedy for words, remedy in _REFUSALS if re.search(words, message)), "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slipway.cluster.client import Cluster
-from slipway.cluster.lease import holder_of, lease_name, lost_lock
+from slipway.cluster.lease import holder_of, lease_name, lost_lock, renew
 from slipway.cluster.transport import Answer, Request
 from slipway.errors import LockError
 
@@ -30,6 +30,21 @@ class FencedCluster(Cluster):
         self._connection, self._discovered = cluster._connection, {}
         self._unfenced, self._namespace, self._endpoint_object = cluster, namespace, endpoint_object
         self._holder, self.fencing = holder, fencing
+
+    def keep(self, *, seconds: int) -> None:
+        """Have the lock live for so long from now: longer than it would have, or shorter.
+
+        Raises:
+            LockError: it is somebody else's by now.
+        """
+        renew(
+            self._unfenced,
+            namespace=self._namespace,
+            endpoint_object=self._endpoint_object,
+            holder=self._holder,
+            fencing=self.fencing,
+            seconds=seconds,
+        )
 
     def send(self, request: Request) -> Answer:
         """Send a request.

@@ -91,7 +91,7 @@ def acquire(
 
     Raises:
         LockError: too many wait, or writers kept each other from an answer.
-        ClusterError: the cluster could not be asked.
+        ClusterError: the cluster could not be asked, or refuses.
     """
     for _ in range(_TRIES):
         read = _read(cluster, namespace, endpoint_object)
@@ -101,7 +101,7 @@ def acquire(
                 return 1
             return _take_or_wait(cluster, read.lease, holder, seconds, read.now)
         except ApiError as error:
-            if error.status not in (404, 409):  # somebody wrote or deleted in between: look again
+            if not _came_between(error, read):
                 raise
     raise _too_busy(namespace, endpoint_object)
 
@@ -149,15 +149,35 @@ def take_over(
             _write(cluster, read.lease, changes, queue=others)
             return fencing
         except ApiError as error:
-            if error.status not in (404, 409):
+            if not _came_between(error, read):
                 raise
     raise _too_busy(namespace, endpoint_object)
 
 
 def renew(
-    cluster: Cluster, *, namespace: str, endpoint_object: str, holder: str, fencing: int, seconds: int
-) -> None:
+    cluster: Cluster,
+    *,
+    namespace: str,
+    endpoint_object: str,
+    holder: str,
+    fencing: int,
+    seconds: int,
+    anew: bool = False,
+) -> int:
     """Lengthen the lock; also one that ran out, as long as nobody took it.
+
+    Args:
+        cluster: where the endpoint lives.
+        namespace: its namespace.
+        endpoint_object: its object name.
+        holder: whose it is.
+        fencing: the number under which it was taken.
+        seconds: for how long from now.
+        anew: under the next number. Whatever still works in the holder's name under this one, a step that Airflow
+            believes to have ended, writes nothing more.
+
+    Returns:
+        The number from now on.
 
     Raises:
         LockError: it is somebody else's by now, or was released; nothing may be changed any more.
@@ -166,8 +186,9 @@ def renew(
         read = _read(cluster, namespace, endpoint_object)
         lease = _require_held(read.lease, namespace, endpoint_object, holder, fencing)
         try:
-            _write(cluster, lease, {"leaseDurationSeconds": seconds, "renewTime": _stamp(read.now)})
-            return
+            changes = {"leaseDurationSeconds": seconds, "renewTime": _stamp(read.now)}
+            _write(cluster, lease, {**changes, "leaseTransitions": fencing + anew})
+            return fencing + anew
         except ApiError as error:
             if error.status != 409:
                 raise
@@ -339,6 +360,11 @@ def lost_lock(held_by: str, number: int, fencing: int, *, namespace: str, endpoi
         why=f"it was taken as number {fencing}; now {held_by} holds {number}",
         remedy="Nothing more is changed by this run; start it again if it is still wanted",
     )
+
+
+def _came_between(error: ApiError, read: _Read) -> bool:
+    """Whether somebody wrote or deleted in between, so that a second look helps; not where the namespace is missing."""
+    return error.status == 409 or (error.status == 404 and read.lease is not None)
 
 
 def _too_busy(namespace: str, endpoint_object: str) -> LockError:

@@ -11,6 +11,7 @@ from slipway.cluster.objects import Object
 from slipway.cluster.verdict import Doom, Limits, condition, lasted
 from slipway.errors import bounded
 
+_OWN_SCHEDULER = "default-scheduler"
 _LOST_PODS = frozenset({"UnexpectedAdmissionError", "OutOfcpu", "OutOfmemory", "OutOfpods", "NodeAffinity"})
 
 
@@ -135,6 +136,8 @@ def _unschedulable(
     pod: Object, events: list[Object], *, limits: Limits, now: datetime, making_room: bool
 ) -> Doom | None:
     scheduled = condition(pod, "PodScheduled")
+    if not scheduled:
+        return _not_looked_at(pod, limits=limits, now=now)
     if scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
         return None
     message = scheduled.get("message", "")
@@ -160,6 +163,22 @@ def _unschedulable(
         about=about_pod(pod),
         why=bounded(message.split(" preemption:")[0], limit=300) + added + _asked(pod, message),
         remedy=_scheduling_remedy(message),
+    )
+
+
+def _not_looked_at(pod: Object, *, limits: Limits, now: datetime) -> Doom | None:
+    """Say that a scheduler of the pod's own choice isn't there; Kubernetes' own may be about to have a new leader."""
+    scheduler = pod["spec"].get("schedulerName") or _OWN_SCHEDULER
+    created = pod["metadata"].get("creationTimestamp")
+    if scheduler == _OWN_SCHEDULER or pod["spec"].get("nodeName"):
+        return None
+    if not lasted(created, now, limits.unschedulable):
+        return None
+    return Doom(
+        reason="Unscheduled",
+        about=about_pod(pod),
+        why=f"no scheduler named {scheduler} has looked at it for {limits.unschedulable:.0f} s",
+        remedy="Start that scheduler, or name another one in the endpoint's placement.scheduler",
     )
 
 

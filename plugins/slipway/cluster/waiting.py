@@ -1,21 +1,26 @@
 """The waiting itself, as a generator that does nothing itself.
 
-It yields what to do (ask the server, pause, report) and is told the outcome, so that the same steps run under
-asyncio, in a thread and in a test. It asks anew each second or two instead of holding a watch: an API server's
-restart, an expired resourceVersion (410) or a lost connection is then nothing but a question without an answer.
+It yields what to do (read, pause, report) and is told the outcome, so that the same steps run under asyncio, in a
+thread and in a test. Who reads is the driver's: a thread asks the server anew each second or two; the triggerer keeps
+what its watches tell (`shared.py`). Either way an API server's restart, an expired resourceVersion (410) or a lost
+connection is nothing but a read without an answer.
+
+What a watch has told may be a moment old: the workload of before still stands there after an apply. So it only ever
+says when to look; every end of a wait is judged once more by what the server itself answers.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from slipway.cluster.causes import likely_cause
 from slipway.cluster.faults import ApiError, UnreachableError
 from slipway.cluster.logs import log_request, log_text
-from slipway.cluster.objects import ENDPOINT_LABEL, Object, object_path, selector, workload_api
+from slipway.cluster.objects import Object, workload_api
 from slipway.cluster.pods import claim_names
+from slipway.cluster.reading import Collection, Found, Key, Read
 from slipway.cluster.redact import redact
 from slipway.cluster.shapes import pod_makers, pod_names, wanted_pods
 from slipway.cluster.transport import Answer, Request
@@ -48,8 +53,9 @@ class Report:
     what: str
 
 
-Step = Request | Pause | Report
-Waiting = Generator[Step, Answer | None, Verdict]
+Step = Request | Read | Pause | Report
+Outcome = Answer | Found | None
+Waiting = Generator[Step, Outcome, Verdict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,19 +76,21 @@ class Target:
     name: str
     release: str
     endpoint: str
-    limits: Limits
+    limits: Limits = field(default_factory=Limits)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
 def waiting(target: Target, *, deadline_seconds: float) -> Waiting:
-    """Wait until the workload is available or doomed; ClusterErrors of a question are thrown into it."""
+    """Wait until the workload is available or doomed; ClusterErrors of a read are thrown into it."""
     started = time.monotonic()
     looks = _Looks(target=target, last_answer=started)
     told = ""
     while True:
-        verdict = yield from looks.look()
+        verdict = yield from looks.look(fresh=False)
+        if verdict.state != "progressing" and not looks.fresh:
+            verdict = yield from looks.look(fresh=True)
         if verdict.doom:
             return (yield from _with_log(verdict.doom, target.namespace))
         if verdict.what != told:
@@ -104,11 +112,12 @@ class _Looks:
     last_answer: float
     absent_since: float | None = None
     last_seen: str = ""
+    fresh: bool = False
 
-    def look(self) -> Waiting:
+    def look(self, *, fresh: bool) -> Waiting:
         """Judge the workload now; a fault of the server that may pass is a state of waiting."""
         try:
-            verdict = yield from _observe(self.target)
+            verdict, self.fresh = yield from _observe(self.target, fresh=fresh)
         except (ApiError, UnreachableError) as error:
             # Also Unauthorized and Forbidden: a server that has just started answers so for some seconds.
             patience = _SILENT_SECONDS if error.is_transient else _REFUSED_SECONDS
@@ -125,33 +134,39 @@ class _Looks:
         return verdict
 
 
-def _observe(target: Target) -> Generator[Step, Answer | None, Verdict | None]:
-    """Read what the judgement needs and return it; None when there is no such workload."""
+def _observe(target: Target, *, fresh: bool) -> Generator[Step, Outcome, tuple[Verdict | None, bool]]:
+    """Read what the judgement needs, and judge; None when there is no such workload.
+
+    Returns:
+        The verdict, and whether the server itself answered.
+    """
     api_version, plural = workload_api(target.kind)
-    namespace = target.namespace
-    path = object_path(api_version=api_version, plural=plural, namespace=namespace, name=target.name)
-    answer = yield from _get(
-        Request(method="GET", path=path, what="read the workload", about=str(target), accept=frozenset({404}))
-    )
-    if answer.status == 404:
-        return None
-    workload: Object = {"apiVersion": api_version, "kind": target.kind, **answer.json()}
-    pods = yield from _list(namespace, "pods", {"labelSelector": selector({ENDPOINT_LABEL: target.endpoint})})
+
+    def read(plural: str, key: Key, *, version: str = "v1") -> Generator[Step, Outcome, Found]:
+        found = yield Read(collection=Collection(version, plural, target.namespace), key=key, fresh=fresh)
+        if not isinstance(found, Found):
+            raise TypeError("a driver must answer a read")
+        return found
+
+    seen = yield from read(plural, Key("name", target.name), version=api_version)
+    if not seen.objects:
+        return None, seen.fresh
+    workload: Object = {**seen.objects[0], "apiVersion": api_version, "kind": target.kind}
+    pods = (yield from read("pods", Key("endpoint", target.endpoint))).objects
     unready = [pod for pod in pods if condition(pod, "Ready").get("status") != "True"][:_MOST_PODS]
     claims: list[Object] = []
     if any(condition(pod, "PodScheduled").get("status") != "True" for pod in unready):
         for claim in dict.fromkeys(claim for pod in unready for claim in claim_names(pod)):
-            query: dict[str, str | int] = {"fieldSelector": selector({"metadata.name": claim})}
-            claims += yield from _list(namespace, "persistentvolumeclaims", query)
+            claims += (yield from read("persistentvolumeclaims", Key("name", claim))).objects
     events: list[Object] = []
     # Nothing is to be explained when all is Ready: most looks of a long wait for a controller end here.
     if unready or len(pods) < wanted_pods(workload):
         for name in _explaining(workload, pods, [*unready, *claims]):
-            query = {"fieldSelector": selector({"involvedObject.name": name})}
-            events += yield from _list(namespace, "events", query)
-    return judge(
-        workload, pods, events, claims, release=target.release, now=answer.date, limits=target.limits
+            events += (yield from read("events", Key("about", name))).objects
+    verdict = judge(
+        workload, pods, events, claims, release=target.release, now=seen.now, limits=target.limits
     )
+    return verdict, seen.fresh
 
 
 def _explaining(workload: Object, pods: list[Object], objects: list[Object]) -> list[str]:
@@ -160,28 +175,6 @@ def _explaining(workload: Object, pods: list[Object], objects: list[Object]) -> 
     if not pods:
         names += pod_names(workload)[:1]  # a pod that is gone again, evicted or never made
     return list(dict.fromkeys(names))
-
-
-def _get(request: Request) -> Generator[Step, Answer | None, Answer]:
-    answer = yield request
-    if answer is None:
-        raise TypeError("a driver must answer a request")
-    return answer
-
-
-def _list(
-    namespace: str, plural: str, query: dict[str, str | int]
-) -> Generator[Step, Answer | None, list[Object]]:
-    path = object_path(api_version="v1", plural=plural, namespace=namespace)
-    request = Request(
-        method="GET",
-        path=path,
-        what=f"list {plural}",
-        about=f"namespace {namespace}",
-        query={**query, "limit": 500},
-    )
-    answer = yield from _get(request)
-    return list(answer.json().get("items") or [])
 
 
 def _with_log(doom: Doom, namespace: str) -> Waiting:
@@ -197,15 +190,20 @@ def _with_log(doom: Doom, namespace: str) -> Waiting:
             namespace, doom.pod, container=doom.container, previous=previous, tail=_LOG_LINES
         )
         try:
-            answer = yield from _get(request)
+            answer = yield request
         except ClusterError:
             continue
+        if not isinstance(answer, Answer):
+            raise TypeError("a driver must answer a request")
         log = redact(log_text(answer))[-_LOG_BYTES:].strip()
         if log:
             break
     cause = likely_cause(log)
     if cause:
-        doom = doom.model_copy(update={"why": f"{doom.why}. {cause}" if doom.why else cause})
+        # Whoever was killed has another remedy than what its log says last.
+        remedy = cause.remedy if doom.reason in ("CrashLoopBackOff", "Crashed") else ""
+        why = f"{doom.why}. {cause.text}" if doom.why else cause.text
+        doom = doom.model_copy(update={"why": why, "remedy": remedy or doom.remedy})
     return doomed(doom, log=log)
 
 

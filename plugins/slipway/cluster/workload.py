@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from slipway.cluster.events import event_time, events_of
+from slipway.cluster.faults import refusal_remedy
 from slipway.cluster.groups import group_doom, is_condemned
 from slipway.cluster.objects import MANAGER, RELEASE_LABEL, Object, labels_of
 from slipway.cluster.pods import earlier_eviction, pod_doom
@@ -116,6 +117,8 @@ def _is_current(workload: Object) -> bool:
     unsaid = generation if kind == "LeaderWorkerSet" else 0
     if status.get("observedGeneration", unsaid) < generation:
         return False
+    if kind == "StatefulSet" and (workload["spec"].get("updateStrategy") or {}).get("type") == "OnDelete":
+        return bool(status.get("replicas", 0) == wanted)  # each pod stays as it was made until it goes
     if status.get("updatedReplicas", 0) != wanted or status.get("replicas", 0) != wanted:
         return False
     if kind == "StatefulSet":
@@ -174,15 +177,7 @@ def _workload_doom(
         others or not lasted(since, now, limits.create)
     ):
         return None
-    remedy = "Change what the message names"
-    if "exceeded quota" in message:
-        remedy = "Raise the quota or ask for less: kubectl describe resourcequota"
-    elif "violates PodSecurity" in message:
-        remedy = "Make the pod fit the namespace's Pod Security level, or use another namespace"
-    elif "webhook" in message:
-        remedy = "Satisfy or mend the named admission webhook"
-    elif "serviceaccount" in message:
-        remedy = "Create the service account that the pod names"
+    remedy = refusal_remedy(message) or "Change what the message names"
     return Doom(reason="FailedCreate", about=_about(workload), why=_refusal(message), remedy=remedy)
 
 

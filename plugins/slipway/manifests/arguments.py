@@ -120,6 +120,22 @@ def version_faults(arguments: Sequence[str], *, runtime: Runtime, program: Progr
             )
 
 
+def keys_faults(runtime: Runtime, program: Program | None) -> Iterator[Fault]:
+    """Say why the runtime's program does not read several API keys from a file."""
+    rule = program.keys_file if program else None
+    if program is None or rule is None or runtime.version is None:
+        yield Fault(
+            "api_key.accepted", f"nothing is known of runtime {runtime.name!r} reading keys from a file"
+        )
+        return
+    version = _comparable(runtime.version)
+    fault = _version_fault(rule, version) if version else f"has the version {runtime.version!r}"
+    if fault:
+        yield Fault(
+            "api_key.accepted", f"{program.name} {runtime.version} {fault}, or not with several keys in it"
+        )
+
+
 def parsed_by(runtime: Runtime, program: Program | None) -> bool:
     """Whether the program's own parser, of the very version, is there to check the arguments; else 'not run'."""
     return bool(program and program.parsed_version and runtime.version == program.parsed_version)

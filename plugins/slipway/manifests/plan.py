@@ -85,6 +85,7 @@ class Server(Record):
 
     Attributes:
         worker: what the other pods of a LeaderWorkerSet run; None when one pod serves a replica.
+        keys_file: the file in the pod with the API keys that it accepts; None where it has one by its environment.
         startup_seconds: the budget for a start: reading the weights and the program's own time.
     """
 
@@ -97,6 +98,7 @@ class Server(Record):
     env: dict[str, str]
     pod_env: dict[str, str]
     api_key_env: str | None
+    keys_file: str | None = None
     port: int
     ports: dict[str, int]
     model_path: str
@@ -245,6 +247,7 @@ class Plan(Record):
     """Everything that a deployment needs, fixed before anything changes.
 
     Attributes:
+        adopted: the release's objects were not rendered from this plan, but somebody else's, taken over as they were.
         sizing: what it needs of a card's or the pod's memory and what there is, in one line for people.
     """
 
@@ -281,6 +284,7 @@ class Plan(Record):
     rollout: Rollout = Rollout()
     tools_image: str
     code_digest: str
+    adopted: bool = False
 
     @property
     def controller_name(self) -> str:

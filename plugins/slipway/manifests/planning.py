@@ -10,7 +10,7 @@ from slipway.catalog.names import object_name
 from slipway.catalog.read import Catalog, include_directory
 from slipway.catalog.records import Endpoint
 from slipway.errors import CatalogError, UsageError
-from slipway.manifests.arguments import argument_faults, refuse_protected, version_faults
+from slipway.manifests.arguments import argument_faults, keys_faults, refuse_protected, version_faults
 from slipway.manifests.devices import device_faults
 from slipway.manifests.overrides import Overrides
 from slipway.manifests.plan import Controller, Plan
@@ -33,6 +33,8 @@ def faults_of(records: Records, overrides: Overrides | None = None) -> Iterator[
         yield Fault("parallel.pods", f"runtime {runtime.name!r} does not serve from several pods")
     if endpoint.api_key and not runtime.api_key_env:
         yield Fault("api_key", f"runtime {runtime.name!r} takes no API key")
+    if endpoint.api_key and endpoint.api_key.accepted:
+        yield from keys_faults(runtime, records.program)
     yield from argument_faults(endpoint.args, runtime=runtime, program=records.program)
     yield from device_faults(endpoint, records.device, cluster=records.cluster, runtime=runtime)
     yield from sizing_faults(

@@ -32,10 +32,11 @@ def publication_faults(endpoint: Endpoint, *, runtime: Runtime, cluster: Cluster
         yield Fault("service_monitor", f"{where} says nothing of monitoring")
     if endpoint.service_monitor and runtime.metrics_path is None:
         yield Fault("service_monitor", f"runtime {runtime.name!r} has no metrics")
-    yield from _scaling_faults(endpoint, runtime=runtime, cluster=cluster)
+    yield from scaling_faults(endpoint, runtime=runtime, cluster=cluster)
 
 
-def _scaling_faults(endpoint: Endpoint, *, runtime: Runtime, cluster: Cluster) -> Iterator[Fault]:
+def scaling_faults(endpoint: Endpoint, *, runtime: Runtime, cluster: Cluster) -> Iterator[Fault]:
+    """Say what keeps the endpoint's autoscaling from working in its cluster."""
     scaling, monitoring = endpoint.autoscaling, cluster.monitoring
     where = f"catalog/clusters/{cluster.name}.yaml"
     if scaling is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import yaml
 
 from slipway.catalog.read import include_directory
 from slipway.errors import SlipwayError, bounded
-from slipway.manifests.plan import ExposedService, Plan, Route
+from slipway.manifests.plan import ExposedService, Plan, Route, Scaling
 
 Stage = Literal["storage", "workload", "publication"]
 Manifest = dict[str, Any]
@@ -169,9 +170,15 @@ def _publication(plan: Plan, *, release: str, include: Path) -> list[Manifest]:
     if plan.service_monitor is not None:
         objects.append(render_one("service-monitor.yaml.j2", include=include, plan=plan))
     if plan.scaling:
-        kind = "horizontal-pod-autoscaler" if plan.scaling.rule.by == "hpa" else "scaled-object"
-        objects.append(render_one(f"{kind}.yaml.j2", include=include, plan=plan))
+        objects.append(autoscaler(plan, plan.scaling, include=include))
     return objects
+
+
+def autoscaler(plan: Plan, scaling: Scaling, *, include: Path | None = None) -> Manifest:
+    """The object that sets an endpoint's replicas by load."""
+    kind = "horizontal-pod-autoscaler" if scaling.rule.by == "hpa" else "scaled-object"
+    scaled = plan.model_copy(update={"scaling": scaling})
+    return render_one(f"{kind}.yaml.j2", include=include, plan=scaled)
 
 
 def _service(
@@ -262,5 +269,7 @@ def _environment(include: Path) -> jinja2.Environment:
     )
     environment.filters["tojson"] = yaml_value
     environment.filters["merged"] = _merged
+    environment.filters["dirname"] = posixpath.dirname
+    environment.filters["basename"] = posixpath.basename
     environment.globals["drain_script"] = (include / "templates" / "drain.py").read_text(encoding="utf-8")
     return environment

@@ -17,6 +17,7 @@ from slipway.manifests.records import Images, Records
 from slipway.manifests.sizing import startup_budget_seconds
 
 RAY_PORT = 6379
+KEYS_FILE = "/run/slipway/keys.yaml"
 
 
 def server_for(records: Records, overrides: Overrides, images: Images, *, context_length: int) -> Server:
@@ -35,6 +36,7 @@ def server_for(records: Records, overrides: Overrides, images: Images, *, contex
         env={**runtime.env, **devices.env, **endpoint.env},
         pod_env=dict(runtime.pod_env),
         api_key_env=runtime.api_key_env,
+        keys_file=KEYS_FILE if endpoint.api_key and endpoint.api_key.accepted else None,
         port=runtime.port,
         ports=dict(runtime.ports),
         model_path=MODEL_PATH,
@@ -73,15 +75,24 @@ def processes_for(records: Records, overrides: Overrides, *, context_length: int
     devices: PodDevices = devices_for(endpoint, records.device, program=runtime.program)
     custom = merge_arguments(devices.args, _cross_origin(records), endpoint.args, overrides.args)
     distributed = endpoint.parallel.pods > 1
+    keys = _keys_argument(records)
     variables = _variables(records, context_length=context_length)
     return [
         fill(
             runtime,
             {**variables, "IS_DISTRIBUTED": distributed, "IS_LEADER": leader},
-            custom_args=custom,
+            custom_args=[*custom, *(keys if leader else [])],
         )
         for leader in ([True, False] if distributed else [True])
     ]
+
+
+def _keys_argument(records: Records) -> list[str]:
+    """What makes the program read the API keys that it accepts from a file; two words, as vLLM looks for the first."""
+    key, program = records.endpoint.api_key, records.program
+    if key is None or key.accepted is None or program is None or program.keys_file is None:
+        return []
+    return [program.keys_file.flag, KEYS_FILE]
 
 
 def _cross_origin(records: Records) -> list[str]:

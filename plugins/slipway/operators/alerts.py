@@ -1,4 +1,4 @@
-"""Telling people that an endpoint's state has changed: by mail, to Slack, or to any address that takes JSON."""
+"""Telling people that an endpoint has changed: by mail, to Slack, or to any address that takes JSON."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from airflow.sdk import BaseNotifier, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from slipway.errors import SlipwayError, bounded
-from slipway.releases.records import StateRecord
+from slipway.releases.lines import line_of
+from slipway.releases.records import DriftRecord, StateRecord
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 ALERT_CONNECTION = "slipway_alerts"
+Change = StateRecord | DriftRecord
 _SECONDS = 15.0
 
 
 class AlertNotifier(BaseNotifier):
-    """Tell a change of state through one Airflow connection; where there is none, only the log says it.
+    """Tell a change of state, or what somebody changed since the release.
+
+    It goes through one Airflow connection; where there is none, only the log says it.
 
     The connection's type says how, with the fields that Airflow's own providers use:
 
@@ -28,7 +32,7 @@ class AlertNotifier(BaseNotifier):
       ``disable_ssl`` and ``disable_tls`` (STARTTLS is used when SSL is not).
     - ``slackwebhook``: the webhook's token as password; host defaults to Slack's.
     - ``http``: host with schema and port; in its extras ``endpoint`` (the path) and ``headers``; a password without a
-      login is sent as a bearer token. The body is the state as JSON, with a line ``text`` for people.
+      login is sent as a bearer token. The body is the change as JSON, with a line ``text`` for people.
 
     Like any notifier it can be called with Airflow's context; the change is its key ``change``.
     """
@@ -43,7 +47,7 @@ class AlertNotifier(BaseNotifier):
         Raises:
             SlipwayError: nobody could be told.
         """
-        change: StateRecord = context["change"]  # type: ignore[typeddict-item]  # the caller put it there
+        change: Change = context["change"]  # type: ignore[typeddict-item]  # the caller put it there
         try:
             connection = Connection.get(self.connection)
         except AirflowNotFoundException:
@@ -68,20 +72,17 @@ class AlertNotifier(BaseNotifier):
         self.log.info("told through %s: %s", self.connection, line_of(change))
 
 
-def line_of(change: StateRecord) -> str:
-    """Say a change in one line for people."""
-    where = f"{change.endpoint} in {change.cluster} (release {change.release_number})"
-    since = f"{change.since:%Y-%m-%d %H:%M} UTC"
-    if change.state == "failing":
-        return f"{where} does not serve since {since}: {change.reason}"
-    return f"{where} serves again since {since}"
+def _subject(change: Change) -> str:
+    if isinstance(change, StateRecord):
+        return f"Slipway: {change.endpoint} is {change.state}"
+    return f"Slipway: {change.endpoint} is {'not ' if change.differences else ''}as it was released"
 
 
-def _by_mail(connection: Any, change: StateRecord) -> None:
+def _by_mail(connection: Any, change: Change) -> None:
     extra = connection.extra_dejson
     to = extra["to_email"]
     message = EmailMessage()
-    message["Subject"] = f"Slipway: {change.endpoint} is {change.state}"
+    message["Subject"] = _subject(change)
     message["From"] = extra.get("from_email") or connection.login
     message["To"] = ", ".join(to) if isinstance(to, list) else to
     message.set_content(line_of(change))
@@ -95,12 +96,12 @@ def _by_mail(connection: Any, change: StateRecord) -> None:
         server.send_message(message)
 
 
-def _to_slack(connection: Any, change: StateRecord) -> None:
+def _to_slack(connection: Any, change: Change) -> None:
     host = connection.host or "https://hooks.slack.com/services"
     _post(f"{host.rstrip('/')}/{connection.password}", {"text": line_of(change)}, {})
 
 
-def _to_address(connection: Any, change: StateRecord) -> None:
+def _to_address(connection: Any, change: Change) -> None:
     host = connection.host
     base = host if "://" in host else f"{connection.schema or 'http'}://{host}"
     address = f"{base.rstrip('/')}:{connection.port}" if connection.port else base.rstrip("/")

@@ -7,6 +7,9 @@ from typing import Any
 
 from airflow.sdk import DAG, Param
 
+ENDPOINT_PATTERN = r"^[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?$"
+"""What the catalog takes as a name, for forms about endpoints that need not be in it any more."""
+
 RETRIES: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=5)}
 RECORD_RETRIES: dict[str, Any] = {"retries": 5, "retry_delay": timedelta(seconds=15)}
 """Of the step that must not be lost: an API server that is away for a minute costs no return."""

@@ -12,11 +12,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from slipway.catalog.names import COMPONENT_LABEL, ENDPOINT_LABEL, RELEASE_LABEL
-from slipway.errors import ClusterError, ReleaseError
+from slipway.errors import ClusterError, ProbeError, ReleaseError
 from slipway.manifests.plan import Plan
 from slipway.manifests.render import Manifest, Rendered, service_name
 from slipway.operators.pods import StepPod
-from slipway.operators.prober import PROBE_POD_SECONDS, PodEndTrigger, asking_pod, probe_order, start_pod
+from slipway.operators.prober import (
+    PROBE_POD_SECONDS,
+    PodEndTrigger,
+    asking_pod,
+    probe_order,
+    start_pod,
+    take_result,
+)
 from slipway.operators.steps import Work
 
 if TYPE_CHECKING:
@@ -91,6 +98,25 @@ def _counters(cluster: Cluster, plan: Plan, label: str) -> list[str]:
     return [f"http://{host}:{plan.server.metrics_number}{plan.server.metrics_path}" for host in hosts]
 
 
+def take_watch(cluster: Cluster, plan: Plan, *, name: str, weight: int) -> CanaryResult:
+    """Read what was seen at a step of the canary, and delete the pod that looked.
+
+    Raises:
+        SlipwayError: the probe of the new release failed, which is said with the weight; or the pod itself did.
+    """
+    from slipway.probes.canary import CanaryResult
+
+    try:
+        return take_result(cluster, plan, CanaryResult, name=name)
+    except ProbeError as error:
+        raise ProbeError(
+            f"at {weight} % of the requests {error.what}",
+            about=error.about,
+            why=error.why,
+            remedy=error.remedy,
+        ) from error
+
+
 def judge(seen: CanaryResult, plan: Plan, *, weight: int) -> str:
     """Say what was seen at a step of the canary.
 
@@ -98,8 +124,8 @@ def judge(seen: CanaryResult, plan: Plan, *, weight: int) -> str:
         ClusterError: more requests failed than the endpoint's record allows.
     """
     what = (
-        f"{seen.failures} of {seen.requests} requests of our own failed, "
-        f"{seen.errors} of {seen.served} that its pods counted"
+        f"{seen.failures} of {seen.requests} requests of our own failed ({seen.own_percent:.1f} %), "
+        f"{seen.errors} of {seen.served} that its pods counted ({seen.counted_percent:.1f} %)"
     )
     most = plan.rollout.canary.errors_percent
     if seen.errors_percent <= most:

@@ -9,8 +9,10 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from slipway.errors import ReleaseError, SlipwayError, UsageError
-from slipway.operators.resolve import actor_of, refuse_unknown_conf, refuse_without_fernet_key
-from slipway.operators.steps import FAILURE, Work, lock_holder, one_line_failures
+from slipway.operators.links import EndpointLink
+from slipway.operators.notes import say_about, say_failure
+from slipway.operators.request import actor_of, refuse_unknown_conf, refuse_without_fernet_key
+from slipway.operators.steps import Work, lock_holder, one_line_failures
 from slipway.releases.records import ChangeRecord, Release
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class BeginChangeOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("endpoint", "reason")
+    operator_extra_links = (EndpointLink(),)
     kind: Literal["scale", "remove"]
 
     def __init__(self, *, endpoint: str, reason: str = "", **kwargs: Any) -> None:
@@ -49,7 +52,7 @@ class BeginChangeOperator(BaseOperator):
                 release_id=release.id,
                 run_id=lock_holder(context),
                 kind=self.kind,
-                detail=self.detail(),
+                detail=self.detail(release),
                 reason=self.reason or "",
                 actor=actor_of(context),
             )
@@ -59,6 +62,7 @@ class BeginChangeOperator(BaseOperator):
                     about=f"{change.kind} of {self.endpoint}, {change.status}",
                     remedy="Trigger a new run instead of clearing this one",
                 )
+            say_about(context, f"{self.endpoint}, {self.kind} of {release.title}", done="done")
         self.log.info("%s of %s: %s", self.kind, self.endpoint, release.title)
         return {"release": release.id, "digest": release.digest, "change": change.id}
 
@@ -73,7 +77,7 @@ class BeginChangeOperator(BaseOperator):
             raise nothing_there(self.endpoint)
         return release
 
-    def detail(self) -> dict[str, Any]:
+    def detail(self, release: Release) -> dict[str, Any]:
         """What is asked, for the history.
 
         Raises:
@@ -86,6 +90,7 @@ class FinishChangeOperator(BaseOperator):
     """Say how the change ended, by looking at the cluster, and give the lock back. A teardown: it always runs."""
 
     template_fields: Sequence[str] = ("release",)
+    operator_extra_links = (EndpointLink(),)
 
     def __init__(self, *, release: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -106,7 +111,7 @@ class FinishChangeOperator(BaseOperator):
                 raise ReleaseError(f"the {change.kind} of {change.endpoint} failed", why=change.failure)
             self.after(work)
         except SlipwayError as error:
-            context["ti"].xcom_push(key=FAILURE, value=str(error))
+            say_failure(context, str(error))
             if getattr(error, "is_transient", False):
                 raise AirflowException(f"{error}; it will be tried again") from None
             raise AirflowFailException(str(error)) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Connection
@@ -13,6 +14,7 @@ from slipway.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
     from slipway.cluster.client import Cluster
+    from slipway.cluster.shared import AsyncApiClient, Opener
 
 
 def cluster_of(connection: str) -> Cluster:
@@ -36,6 +38,20 @@ def _no_connection(connection: str) -> UsageError:
         remedy="Make a connection of type kubernetes with this id (Admin, Connections), or set "
         f"AIRFLOW_CONN_{connection.upper()}",
     )
+
+
+def opener_of(connection: str) -> Opener:
+    """What opens the cluster of an Airflow connection in the triggerer, by the provider's own hook."""
+
+    def open_client() -> AbstractAsyncContextManager[AsyncApiClient]:
+        from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
+
+        client: AbstractAsyncContextManager[AsyncApiClient] = AsyncKubernetesHook(
+            conn_id=connection
+        ).get_conn()
+        return client
+
+    return open_client
 
 
 def open_cluster(connection: str, extra: Mapping[str, Any]) -> Cluster:
@@ -74,3 +90,23 @@ def open_cluster(connection: str, extra: Mapping[str, Any]) -> Cluster:
             "the kubeconfig cannot be used", about=f"connection {connection}", why=str(error)
         ) from error
     return Cluster.from_api_client(client.ApiClient(settings))
+
+
+def credentials_of(connection: str) -> Mapping[str, str]:
+    """Read what an Airflow connection holds.
+
+    Raises:
+        UsageError: there is no such connection.
+    """
+    from slipway.prepare.target import parts_of
+
+    try:
+        found = Connection.get(connection)
+    except AirflowNotFoundException as error:
+        raise UsageError(
+            "no such Airflow connection",
+            about=connection,
+            remedy="Make it (Admin, Connections), or correct its name in the cluster's record",
+        ) from error
+    own = {name: getattr(found, name) for name in ("login", "password", "host", "schema", "port")}
+    return parts_of(own, found.extra_dejson)

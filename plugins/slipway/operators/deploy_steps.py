@@ -10,17 +10,21 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from slipway.catalog.names import ENDPOINT_LABEL, RELEASE_LABEL
 from slipway.cluster.verdict import condition, moment
+from slipway.cluster.waiting import Target
 from slipway.errors import ClusterError
 from slipway.manifests.plan import Plan
-from slipway.operators.canary import judge, start_watch, watch_timeout, weighted_route
-from slipway.operators.prober import take_result
+from slipway.operators.canary import judge, start_watch, take_watch, watch_timeout, weighted_route
+from slipway.operators.connections import opener_of
+from slipway.operators.links import EndpointLink, PodLink, pod_address
 from slipway.operators.rollout import apply_release, as_it_stands, standing_of
-from slipway.operators.steps import Step, Work, hold_lock, one_line_failures
+from slipway.operators.steps import Step, Work, hold_lock, log_group, one_line_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from slipway.cluster.client import Cluster
+    from slipway.cluster.objects import Object
+    from slipway.cluster.verdict import Doom
 
 
 class CheckOperator(Step):
@@ -34,17 +38,19 @@ class CheckOperator(Step):
 
         findings = run_checks(work.cluster(), subject_of(work.plan, work.rendered))
         work.history.record_findings(work.release.id, findings)
-        for line in table(findings).splitlines():
-            self.log.info("%s", line)
+        with log_group(self.log, "Findings"):
+            for line in table(findings).splitlines():
+                self.log.info("%s", line)
         stops = blocking(findings)
         if stops:
             more = f" (and {len(stops) - 1} more)" if len(stops) > 1 else ""
             first = stops[0]
+            remedy, _, rest = first.remedy.partition("\n")
             raise ClusterError(
                 f"the check of {first.check} found a blocking problem{more}",
                 about=first.about,
                 why=first.reason,
-                remedy=first.remedy,
+                remedy=f"{remedy.rstrip(':')}, which this step's log prints" if rest else remedy,
             )
 
 
@@ -79,6 +85,17 @@ class WorkloadTrigger(BaseTrigger):
         self.kind, self.name = kind, name
         self.release, self.seconds = release, seconds
 
+    @property
+    def target(self) -> Target:
+        """What is waited for."""
+        return Target(
+            kind=self.kind,
+            namespace=self.namespace,
+            name=self.name,
+            endpoint=self.endpoint_object,
+            release=self.release,
+        )
+
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """What Airflow stores to start the trigger again after a restart."""
         return f"{type(self).__module__}.{type(self).__name__}", {
@@ -87,18 +104,13 @@ class WorkloadTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Watch the workload; one event with the verdict."""
-        from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
-
+        from slipway.cluster.shared import seat
         from slipway.cluster.watch import wait_for_workload
 
-        async with AsyncKubernetesHook(conn_id=self.connection).get_conn() as client:
+        async with seat(self.connection, self.namespace, opener=opener_of(self.connection)) as taken:
             verdict = await wait_for_workload(
-                client,
-                kind=self.kind,
-                namespace=self.namespace,
-                name=self.name,
-                endpoint=self.endpoint_object,
-                release=self.release,
+                taken,
+                self.target,
                 deadline_seconds=self.seconds,
                 on_progress=lambda line: self.log.info("%s", line),
             )
@@ -119,12 +131,28 @@ def workload_trigger(cluster: Cluster, plan: Plan, *, release: str) -> WorkloadT
     )
 
 
+def with_sizing(doom: Doom, plan: Plan) -> Doom:
+    """Put beside a limit that was too small what the endpoint was said to need."""
+    if doom.reason != "OOMKilled" or not plan.sizing:
+        return doom
+    return doom.model_copy(update={"why": f"{doom.why}; its sizing: {plan.sizing}"})
+
+
 class WaitOperator(Step):
     """Wait deferred until the workload is really available; fail at once when it is known that it never will be."""
 
+    operator_extra_links = (EndpointLink(), PodLink())
+
     def work(self, work: Work, context: Context) -> Any:
-        """Defer to the trigger."""
-        trigger = workload_trigger(work.cluster(), work.plan, release=work.rendered.release)
+        """Defer to the trigger, unless nothing about the pods changed and they are available already."""
+        from slipway.cluster.watch import is_available
+
+        cluster = work.cluster()
+        trigger = workload_trigger(cluster, work.plan, release=work.rendered.release)
+        if is_available(cluster, trigger.target):
+            self.log.info("available already")
+            self._note_times(self._pods(work), context)
+            return
         self.defer(trigger=trigger, method_name="resume", timeout=timedelta(seconds=trigger.seconds + 120))
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
@@ -134,16 +162,24 @@ class WaitOperator(Step):
         with one_line_failures(context, self.release):
             verdict = Verdict.model_validate(event)
             if verdict.log:
-                self.log.info("the end of the container's log:\n%s", verdict.log)
+                with log_group(self.log, "The end of the container's log"):
+                    self.log.info("%s", verdict.log)
+            work = Work(self.release)
+            pods = self._pods(work)
             if verdict.doom is not None:
-                raise verdict.doom.error()
-            self._note_times(Work(self.release), context)
+                raise with_sizing(verdict.doom, work.plan).error()
+            self._note_times(pods, context)
         self.log.info("%s", verdict.what)
 
-    def _note_times(self, work: Work, context: Context) -> None:
-        """Leave when the release's pod was made and when it was ready, for benchmarks/orchestration."""
+    def _pods(self, work: Work) -> list[Object]:
+        """The release's pods; the first of them is what the task's link leads to."""
         labels = {ENDPOINT_LABEL: work.plan.object_name, RELEASE_LABEL: work.rendered.release}
         pods = work.cluster().list(api_version="v1", kind="Pod", namespace=work.plan.namespace, labels=labels)
+        self.pod_address = pod_address(work.plan, pods[0]["metadata"]["name"]) if pods else ""
+        return pods
+
+    def _note_times(self, pods: list[Object], context: Context) -> None:
+        """Leave when the release's pod was made and when it was ready, for benchmarks/orchestration."""
         created = [moment(pod["metadata"]["creationTimestamp"]) for pod in pods]
         ready = [moment(condition(pod, "Ready").get("lastTransitionTime")) for pod in pods]
         if pods and all(created) and all(ready):
@@ -179,12 +215,10 @@ class PublishOperator(Step):
 
     def watched(self, context: Context, event: dict[str, Any], step: int) -> None:
         """Go on when a step of a canary has been watched."""
-        from slipway.probes.canary import CanaryResult
-
         with one_line_failures(context, self.release):
             work = self.open(context)
             weight = work.plan.rollout.canary.weights[step]
-            seen = take_result(work.cluster(), work.plan, CanaryResult, name=event["name"])
+            seen = take_watch(work.cluster(), work.plan, name=event["name"], weight=weight)
             self.log.info("%d %%: %s", weight, judge(seen, work.plan, weight=weight))
             if step + 1 < len(work.plan.rollout.canary.weights):
                 self._share(work, context, step=step + 1)

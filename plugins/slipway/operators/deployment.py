@@ -81,6 +81,7 @@ def deployment_params(catalog: Catalog) -> dict[str, Param]:
             False,
             type="boolean",
             title="Restart",
+            section="Rollout",
             description_md="Start the pods anew also where nothing about them changes.",
         ),
         "strategy": strategy_param(),
@@ -104,6 +105,7 @@ def strategy_param() -> Param:
         type=["null", "string"],
         enum=[None, *get_args(Strategy)],
         title="Strategy",
+        section="Rollout",
         description_md="How the release takes the place of the one that serves. Empty: as the endpoint's record says, "
         "else by the room that the cluster has.",
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow.sdk import Asset, AssetAlias, BaseOperator
+from airflow.sdk import BaseOperator
 from pydantic import JsonValue
 
 from slipway.catalog.read import read_catalog
@@ -15,9 +15,10 @@ from slipway.errors import WeightsError
 from slipway.manifests.downloads import Download, plan_download
 from slipway.manifests.plan import WEIGHTS_MOUNT, Plan
 from slipway.manifests.render import render_one
+from slipway.operators.assets import MODELS, tell_model
 from slipway.operators.connections import cluster_of
 from slipway.operators.pods import StepPod, StepPodOperator
-from slipway.operators.resolve import refuse_unknown_conf, refuse_without_fernet_key
+from slipway.operators.request import refuse_unknown_conf, refuse_without_fernet_key
 from slipway.operators.steps import Work, one_line_failures
 from slipway.pods import parse_result
 from slipway.weights.sources.credentials import SOURCES_SECRET
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
     from slipway.cluster.client import Cluster
     from slipway.weights.orders import FetchResult
-
-MODELS = AssetAlias("slipway-models")
-"""Each model that is ready in a volume is an asset of this alias: ``slipway://<cluster>/<namespace>/<model>``."""
 
 MEMORY = "256Mi"
 
@@ -190,6 +188,8 @@ class DownloadModelOperator(StepPodOperator):
 
     def done(self, work: Work, message: str, context: Context) -> None:
         """Tell what is ready now, to people and to DAGs that wait for it."""
+        from slipway.releases.store import History
+
         result, plan = read_download(message, say=self.log.info), work.plan
         ready: dict[str, JsonValue] = {
             "claim": plan.volume.claim,
@@ -200,12 +200,4 @@ class DownloadModelOperator(StepPodOperator):
             "fetched": result.bytes_fetched,
         }
         context["ti"].xcom_push(key="ready", value=ready)
-        context["outlet_events"][MODELS].add(
-            model_asset(plan.cluster, plan.namespace, plan.model), extra=ready
-        )
-
-
-def model_asset(cluster: str, namespace: str, model: str) -> Asset:
-    """The asset that stands for a model in a namespace's volume."""
-    name = f"{cluster}/{namespace}/{model}"
-    return Asset(name=name, uri=f"slipway://{name}", group="slipway")
+        tell_model(plan, context, history=History.open(), ready=ready)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from slipway.catalog.names import ENDPOINT_LABEL, RELEASE_LABEL
+from slipway.operators.connections import opener_of
 
 GONE_MARGIN_SECONDS = 120
 """Longer than a pod may drain; then it is killed anyway."""
@@ -48,21 +46,17 @@ class PodsGoneTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look each second; an API server that is away for a while is asked again."""
-        from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
-        from kubernetes_asyncio.client import ApiException, CoreV1Api
+        """Watch them; an API server that is away for a while is asked again."""
+        from slipway.cluster.shared import seat
+        from slipway.cluster.watch import wait_until_gone
 
-        deadline, left = time.monotonic() + self.seconds, ["unknown"]
-        others = f",{RELEASE_LABEL}!={self.but_release}" if self.but_release else ""
-        selector = f"{ENDPOINT_LABEL}={self.endpoint_object},{RELEASE_LABEL}{others}"
-        async with AsyncKubernetesHook(conn_id=self.connection).get_conn() as client:
-            while left and time.monotonic() < deadline:
-                try:
-                    pods = await CoreV1Api(client).list_namespaced_pod(
-                        self.namespace, label_selector=selector
-                    )
-                    left = [pod.metadata.name for pod in pods.items]
-                except (ApiException, OSError) as error:
-                    self.log.info("asking again: %s", error)
-                await asyncio.sleep(1)
+        async with seat(self.connection, self.namespace, opener=opener_of(self.connection)) as taken:
+            left = await wait_until_gone(
+                taken,
+                namespace=self.namespace,
+                endpoint=self.endpoint_object,
+                but_release=self.but_release,
+                seconds=self.seconds,
+                say=lambda line: self.log.info("%s", line),
+            )
         yield TriggerEvent({"left": left})

@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 
 from slipway.catalog.read import include_directory, read_catalog
 from slipway.errors import ClusterError, UsageError
-from slipway.operators.connections import cluster_of
-from slipway.operators.resolve import refuse_unknown_conf
+from slipway.operators.connections import cluster_of, credentials_of
+from slipway.operators.request import refuse_unknown_conf
 from slipway.operators.steps import lock_holder, one_line_failures
 
 if TYPE_CHECKING:
@@ -87,7 +87,11 @@ class CheckClusterOperator(BaseOperator):
 
         with one_line_failures(context):
             site = site_of(
-                read_catalog(), self.cluster, include=include_directory(), node_pods=self.node_pods or None
+                read_catalog(),
+                self.cluster,
+                include=include_directory(),
+                node_pods=self.node_pods or None,
+                credentials=credentials_of,
             )
             assert site.record is not None  # site_of always has one
             active = self.active is True or str(self.active) == "True"
@@ -135,8 +139,8 @@ def check_infrastructure_dag(*, dag_id: str, doc_md: str, schedule: str) -> DAG:
                 "They are deleted again.",
             ),
             "node_pods": Param(
-                "",
-                type="string",
+                None,
+                type=["null", "string"],  # Airflow's form insists on a value for what cannot be null
                 pattern="^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$",
                 title="Namespace for pods that read nodes' files",
                 description_md="Of Pod Security level privileged; they tell glibc and the default container runtime. "
@@ -151,7 +155,7 @@ def check_infrastructure_dag(*, dag_id: str, doc_md: str, schedule: str) -> DAG:
         CheckClusterOperator.partial(
             task_id="check",
             active="{{ params.active }}",
-            node_pods="{{ params.node_pods }}",
+            node_pods="{{ params.node_pods or '' }}",
             execution_timeout=timedelta(minutes=20),
             map_index_template="{{ task.cluster }}",
         ).expand(cluster=choose.output)

@@ -8,7 +8,8 @@ from typing import Any
 from airflow.sdk import DAG, CronTriggerTimetable, Param, chain
 
 from slipway.catalog.read import read_catalog
-from slipway.operators.by_hand import RECORD_RETRIES, RETRIES, job_by_hand
+from slipway.operators.adopt import ResolveAdoptionOperator, TakeOverOperator
+from slipway.operators.by_hand import ENDPOINT_PATTERN, RECORD_RETRIES, RETRIES, job_by_hand
 from slipway.operators.deploy_steps import ApplyOperator, CheckOperator, PublishOperator, WaitOperator
 from slipway.operators.deployment import strategy_param
 from slipway.operators.lock import LockOperator
@@ -58,16 +59,57 @@ def rollback_dag(*, dag_id: str, doc_md: str) -> DAG:
     return dag
 
 
+def adopt_dag(*, dag_id: str, doc_md: str) -> DAG:
+    """Build ``adopt_endpoint``: the steps of a deployment for objects that serve already."""
+    params = {
+        "seen": Param(
+            "",
+            type=["null", "string"],
+            pattern="^([0-9a-f]{64})?$",
+            title="Seen",
+            description_md="The digest that `slipway adopt` gave with the differences: the run is refused where the "
+            "objects have changed since. Empty adopts what is there.",
+        ),
+        "take_over": Param(
+            False,
+            type="boolean",
+            title="Take over",
+            description_md="Also adopt objects that another program than kubectl manages.",
+        ),
+    }
+    with _job(dag_id, doc_md, params) as dag:
+        resolve = ResolveAdoptionOperator(
+            task_id="resolve",
+            endpoint="{{ params.endpoint }}",
+            reason="{{ params.reason or '' }}",
+            seen="{{ params.seen or '' }}",
+            take_over="{{ params.take_over }}",
+        )
+        release = resolve.output
+        lock = LockOperator(task_id="lock", release=release)
+        record = RecordOperator(task_id="record", release=release, **RECORD_RETRIES)
+        chain(
+            lock,
+            TakeOverOperator(task_id="take_over", release=release),
+            WaitOperator(task_id="wait", release=release),
+            ProbeOperator(task_id="probe", release=release, through="release"),
+            ProbeOperator(task_id="probe_published", release=release, through="published"),
+            record,
+        )
+        record.as_teardown(setups=lock, on_failure_fail_dagrun=True)
+    return dag
+
+
 def scale_dag(*, dag_id: str, doc_md: str) -> DAG:
     """Build ``scale_endpoint``."""
-    replicas = Param(
-        1, type="integer", minimum=0, maximum=64, title="Replicas", description_md="0 stops the endpoint."
-    )
-    with _job(dag_id, doc_md, {"replicas": replicas}) as dag:
+    with _job(dag_id, doc_md, scale_params()) as dag:
         begin = BeginScaleOperator(
             task_id="begin",
             endpoint="{{ params.endpoint }}",
-            replicas="{{ params.replicas }}",
+            replicas="{{ '' if params.replicas is none else params.replicas }}",
+            autoscaling="{{ params.autoscaling or '' }}",
+            minimum="{{ params.minimum or '' }}",
+            maximum="{{ params.maximum or '' }}",
             reason="{{ params.reason or '' }}",
         )
         release = begin.output
@@ -84,6 +126,38 @@ def scale_dag(*, dag_id: str, doc_md: str) -> DAG:
     return dag
 
 
+def scale_params() -> dict[str, Param]:
+    """The form of a scaling: a number, or an autoscaler."""
+
+    def limit(title: str, text: str, *, most: int) -> Param:
+        kind = ["null", "integer"]
+        return Param(
+            None, type=kind, minimum=1, maximum=most, title=title, section="Autoscaling", description_md=text
+        )
+
+    return {
+        "replicas": Param(
+            None,
+            type=["null", "integer"],
+            minimum=0,
+            maximum=64,
+            title="Replicas",
+            description_md="A fixed number; 0 stops the endpoint. Not while an autoscaler sets it.",
+        ),
+        "autoscaling": Param(
+            None,
+            type=["null", "string"],
+            enum=[None, "on", "off"],
+            title="Autoscaling",
+            section="Autoscaling",
+            description_md="`on`: by the rule of the endpoint's record. `off`: the replicas stay as they are, or "
+            "become the number above. Empty leaves it as it is.",
+        ),
+        "minimum": limit("Fewest", "With `on`, in the place of the record's minimum.", most=64),
+        "maximum": limit("Most", "With `on`, in the place of the record's maximum.", most=256),
+    }
+
+
 def remove_dag(*, dag_id: str, doc_md: str) -> DAG:
     """Build ``remove_endpoint``."""
     params = {
@@ -91,12 +165,14 @@ def remove_dag(*, dag_id: str, doc_md: str) -> DAG:
             "",
             type="string",
             title="Confirmation",
+            section="What is deleted",
             description_md="Type the endpoint's name: its objects are deleted.",
         ),
         "weights": Param(
             False,
             type="boolean",
             title="Weights too",
+            section="What is deleted",
             description_md="Also delete the volume with the weights. Refused while another endpoint uses it.",
         ),
     }
@@ -148,11 +224,10 @@ def _job(dag_id: str, doc_md: str, params: dict[str, Param]) -> DAG:
     common: dict[str, Any] = {
         "endpoint": Param(
             type="string",
-            minLength=1,
-            maxLength=253,
+            pattern=ENDPOINT_PATTERN,
             examples=sorted(read_catalog().endpoints),
             title="Endpoint",
-            description_md="One that was deployed; it need not be in the catalog any more.",
+            description_md="One that was deployed need not be in the catalog any more.",
         ),
         "reason": Param(
             "",

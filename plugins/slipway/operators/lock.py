@@ -97,6 +97,9 @@ class LockOperator(Step):
         """Take the lock or defer until it is free."""
         from slipway.cluster import lease
 
+        if self.finished is None and work.is_homeless():
+            self.log.info("namespace %s is gone: there is nothing to lock", work.plan.namespace)
+            return None
         holder = lock_holder(context)
         fencing = lease.acquire(
             work.cluster(),

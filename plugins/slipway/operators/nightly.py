@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 
 from slipway.catalog.read import read_catalog
 from slipway.errors import UsageError
-from slipway.operators.resolve import refuse_unknown_conf
+from slipway.operators.request import refuse_unknown_conf
 from slipway.operators.steps import Work, lock_holder, one_line_failures
 
 if TYPE_CHECKING:

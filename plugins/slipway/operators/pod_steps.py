@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from slipway.manifests.plan import WEIGHTS_MOUNT, Plan
 from slipway.manifests.render import service_url
+from slipway.operators.assets import BENCHMARKS, ENDPOINTS, MODELS, tell_benchmark, tell_model
 from slipway.operators.datasets import wait_for_dataset, what_became
 from slipway.operators.download import PROGRESS_SECONDS, download_pod, read_download
 from slipway.operators.entrance import find_entrance, probes_route
 from slipway.operators.pods import StepPod, StepPodOperator
 from slipway.operators.prober import probe_step
-from slipway.operators.steps import Work, one_line_failures
+from slipway.operators.steps import Work, log_group, one_line_failures
 from slipway.pods import parse_result
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from pydantic import JsonValue
+
+
+FIRST_LOOK_SECONDS = 10.0
+"""By then a pod that finds the weights complete has ended."""
 
 
 class DownloadOperator(StepPodOperator):
@@ -27,7 +33,9 @@ class DownloadOperator(StepPodOperator):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(logging_interval=PROGRESS_SECONDS, **kwargs)
+        super().__init__(
+            outlets=[MODELS], logging_interval=PROGRESS_SECONDS, first_look=FIRST_LOOK_SECONDS, **kwargs
+        )
 
     def execute(self, context: Context) -> None:
         """Run the pod, or wait for the data set."""
@@ -62,6 +70,8 @@ class DownloadOperator(StepPodOperator):
         """Note on the release what was really downloaded, and from where."""
         result = read_download(message, say=self.log.info)
         work.history.set_weights(work.release.id, source=result.source, digest=result.manifest_digest)
+        ready: dict[str, JsonValue] = {"source": result.source, "digest": result.manifest_digest}
+        tell_model(work.plan, context, history=work.history, ready=ready)
 
 
 class ProbeOperator(StepPodOperator):
@@ -80,6 +90,7 @@ class ProbeOperator(StepPodOperator):
         entrance = None
         if self.through == "published" and probes_route(work.plan):
             entrance = find_entrance(work.cluster(), work.plan)
+            self.api_address = entrance.base_url
             self.log.info("clients outside come in at %s (%s)", entrance.base_url, entrance.address)
         return probe_step(work.plan, release=work.rendered.release, through=self.through, entrance=entrance)
 
@@ -101,6 +112,9 @@ class ProbeOperator(StepPodOperator):
 class MeasureOperator(StepPodOperator):
     """Run the endpoint's workload by vLLM's own benchmark client and keep its result unmodified."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(inlets=[ENDPOINTS], outlets=[BENCHMARKS], **kwargs)
+
     def pod_of(self, work: Work) -> StepPod | None:
         """The client's pod: the serving image, which has the client, with this package copied in; no card."""
         plan = work.plan
@@ -115,7 +129,7 @@ class MeasureOperator(StepPodOperator):
             cpu="250m",
             memory="3Gi",
             code_from_tools=True,
-            api_key=plan.api_key.model_dump() if plan.api_key else None,
+            api_key=plan.api_key.model_dump(include={"secret", "key"}) if plan.api_key else None,
             weights_mount=WEIGHTS_MOUNT,
         )
 
@@ -135,8 +149,10 @@ class MeasureOperator(StepPodOperator):
         work.history.record_benchmark(
             work.release.id, workload=workload.name, raw=raw, raw_reference=reference
         )
-        for line in format_table(raw).splitlines():
-            self.log.info("%s", line)
+        tell_benchmark(work, context, reference=reference, workload=workload.name)
+        with log_group(self.log, "Benchmark"):
+            for line in format_table(raw).splitlines():
+                self.log.info("%s", line)
 
 
 def benchmark_order(plan: Plan, base_url: str) -> dict[str, Any]:

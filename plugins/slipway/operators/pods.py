@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from pydantic import BaseModel
 
 from slipway.errors import SlipwayError
 from slipway.manifests.render import render_one
-from slipway.operators.steps import FAILURE, Work, hold_lock, note_failure, one_line_failures
+from slipway.operators.links import ApiLink, EndpointLink
+from slipway.operators.notes import say_failure
+from slipway.operators.pod_manager import QuickPodManager, is_api_error, wait_in_worker, what_api_said
+from slipway.operators.pod_start import StepPodTrigger, step_doom
+from slipway.operators.steps import Work, hold_lock, note_failure, one_line_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from kubernetes.client import V1Pod
+
+    from slipway.cluster.verdict import Doom
 
 
 class StepPod(BaseModel):
@@ -67,6 +76,12 @@ class StepPodOperator(KubernetesPodOperator):
       result is small and travels in the termination message (4,096 bytes, by Kubernetes' own limit).
     - ``random_name_suffix``: a retried pod never meets the name of one that is still ending.
 
+    - ``first_look``: a step that waits deferred first waits so many seconds in its worker, since going to the triggerer
+      and back takes the triggerer two to three seconds and a second task process; a pod that finds nothing to do has
+      ended by then.
+    - ``pod_manager``: the provider's looks each second whether a pod has started, and every two whether one whose
+      container has ended has too; and it gives up a pod as soon as the API server is away for some seconds.
+
     A SIGTERM to the provider's operator can leave the task green although its pod is gone (apache/airflow#73006);
     here it is a failure.
 
@@ -76,9 +91,11 @@ class StepPodOperator(KubernetesPodOperator):
         deferrable: wait in the triggerer instead of a worker; for what takes minutes.
         finished: the step works on a release that is good already (a benchmark, a probe after scaling), not on a
             pending one.
+        first_look: seconds to wait in the worker before the step is deferred.
     """
 
     template_fields: Sequence[str] = ("release",)
+    operator_extra_links = (EndpointLink(), ApiLink())
 
     def __init__(
         self,
@@ -87,6 +104,7 @@ class StepPodOperator(KubernetesPodOperator):
         deadline: timedelta = timedelta(hours=1),
         deferrable: bool = False,
         finished: bool = False,
+        first_look: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -109,8 +127,13 @@ class StepPodOperator(KubernetesPodOperator):
             container_name_log_prefix_enabled=False,
             **kwargs,
         )
-        self.release, self.finished = release, finished
+        self.release, self.finished, self.first_look = release, finished, first_look
         self.opened: Work | None = None
+
+    @cached_property
+    def pod_manager(self) -> QuickPodManager:
+        """The provider's, which sees the end of a pod sooner."""
+        return QuickPodManager(kube_client=self.client, callbacks=self.callbacks)
 
     def execute(self, context: Context) -> None:
         """Run the pod of this step for its release."""
@@ -125,8 +148,36 @@ class StepPodOperator(KubernetesPodOperator):
             self.namespace = work.plan.namespace
             self.name = f"{work.plan.object_name}-{pod.name}"
             self.log.info("pod of image %s", pod.image)
-        super().execute(context)
+            super().execute(context)
         self._refuse_killed(context)
+
+    def get_or_create_pod(self, pod_request_obj: V1Pod, context: Context) -> V1Pod:
+        """Make the pod, or find that of an attempt before; a refusal that stays one ends the run in one line.
+
+        Raises:
+            ClusterError: a quota, a limit, a policy, Pod Security or a missing right keeps the pod from being made.
+        """
+        from kubernetes.client import ApiException
+
+        from slipway.cluster.faults import api_error
+
+        try:
+            return super().get_or_create_pod(pod_request_obj, context)
+        except ApiException as error:
+            about = f"Pod {self.namespace}/{self.name}"
+            body = (error.body or "").encode() if isinstance(error.body, str) else error.body or b""
+            told = api_error(
+                "could not make the step's pod", about=about, status=int(error.status or 0), body=body
+            )
+            if told.is_transient or not 400 <= told.status < 500:
+                raise
+            raise told from error
+
+    def invoke_defer_method(self, last_log_time: Any = None, context: Context | None = None) -> None:
+        """Wait in the worker for a moment; the provider does not defer for a pod that has ended."""
+        if last_log_time is None and self.pod is not None:
+            self.pod = wait_in_worker(self.pod_manager, self.pod, seconds=self.first_look)
+        super().invoke_defer_method(last_log_time=last_log_time, context=context)
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> None:
         """Go on after a deferral, in a worker that knows nothing yet."""
@@ -137,7 +188,8 @@ class StepPodOperator(KubernetesPodOperator):
 
     def defer(self, *, trigger: Any, **kwargs: Any) -> NoReturn:
         """Defer with the connection's id alone: the provider would write the kubeconfig into the trigger's row."""
-        trigger.connection_extras = None
+        if isinstance(trigger, KubernetesPodTrigger):
+            trigger = StepPodTrigger(**{**trigger.serialize()[1], "connection_extras": None})
         super().defer(trigger=trigger, **kwargs)
 
     def convert_config_file_to_dict(self) -> None:
@@ -147,7 +199,9 @@ class StepPodOperator(KubernetesPodOperator):
         self, *, pod: V1Pod, remote_pod: V1Pod, context: Context, result: dict[Any, Any] | None, **kwargs: Any
     ) -> None:
         """Take the result out of the finished pod before it is deleted, or the reason of its failure."""
-        work = self.opened
+        work, lost = self.opened, sys.exception()
+        # Asked before the pod is deleted; that it didn't start is all that is known of one that never ran.
+        doom = None if self._killed else self._why_not_started(remote_pod)
         try:
             if work is not None and not self._killed and succeeded(remote_pod):
                 context["ti"].xcom_push(key="pod_times", value=pod_times(remote_pod))
@@ -160,10 +214,10 @@ class StepPodOperator(KubernetesPodOperator):
                 )
             except AirflowException:
                 about = work.plan.endpoint if work else self.task_id
-                failure = self._failure(remote_pod or pod, about=about)
-                context["ti"].xcom_push(key=FAILURE, value=str(failure))
+                failure = doom.error() if doom else self._failure(remote_pod or pod, lost, about=about)
                 if self.release is not None:
                     note_failure(self.release, step=self.task_id, error=failure)
+                say_failure(context, str(failure))
                 raise AirflowFailException(f"{self.task_id}: {failure}") from None
 
     def admit(self, work: Work, context: Context) -> None:
@@ -192,7 +246,17 @@ class StepPodOperator(KubernetesPodOperator):
         self.kubernetes_conn_id = self.opened.plan.connection
         return self.opened
 
-    def _failure(self, pod: V1Pod, *, about: str) -> SlipwayError:
+    def _why_not_started(self, pod: V1Pod | None) -> Doom | None:
+        if self.opened is None or pod is None or not pod.status or pod.status.phase != "Pending":
+            return None
+        try:
+            place = {"namespace": pod.metadata.namespace, "name": pod.metadata.name}
+            return step_doom(self.opened.cluster(), **place)
+        except SlipwayError as error:
+            self.log.warning("why the pod does not start could not be asked: %s", error)
+            return None
+
+    def _failure(self, pod: V1Pod, lost: BaseException | None, *, about: str) -> SlipwayError:
         from slipway.pods import parse_result
 
         message = termination_message(pod)
@@ -201,6 +265,10 @@ class StepPodOperator(KubernetesPodOperator):
                 parse_result(message, BaseModel)
             except SlipwayError as error:
                 return error
+        if lost is not None and is_api_error(lost):
+            return SlipwayError(
+                "the step's pod could not be watched to its end", about=about, why=what_api_said(lost)
+            )
         return SlipwayError("the step's pod failed", about=about, why=why_ended(pod))
 
     def _refuse_killed(self, context: Context) -> None:

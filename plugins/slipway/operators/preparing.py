@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import BaseOperator, Connection
-from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException
 
 from slipway.catalog.read import include_directory, read_catalog
 from slipway.errors import ClusterError, LockError, SlipwayError, UsageError
 from slipway.manifests.cluster_objects import cluster_record
-from slipway.operators.connections import cluster_of
+from slipway.operators.connections import cluster_of, credentials_of
 from slipway.operators.lock import LockTrigger
-from slipway.operators.resolve import actor_of, refuse_unknown_conf, refuse_without_fernet_key
+from slipway.operators.request import actor_of, refuse_unknown_conf, refuse_without_fernet_key
 from slipway.operators.steps import LOCK_MARGIN_SECONDS, lock_holder, one_line_failures
 
 if TYPE_CHECKING:
@@ -35,26 +35,6 @@ LOCK_SECONDS = 600 + LOCK_MARGIN_SECONDS
 def is_true(value: Any) -> bool:
     """Whether a parameter that came through a template is true."""
     return str(value).lower() == "true"
-
-
-def credentials_of(connection: str) -> Mapping[str, str]:
-    """Read what a Secret is made of from an Airflow connection.
-
-    Raises:
-        UsageError: there is no such connection.
-    """
-    from slipway.prepare.target import parts_of
-
-    try:
-        found = Connection.get(connection)
-    except AirflowNotFoundException as error:
-        raise UsageError(
-            "no such Airflow connection",
-            about=connection,
-            remedy="Make it (Admin, Connections), or correct setup.secrets in the cluster's record",
-        ) from error
-    own = {name: getattr(found, name) for name in ("login", "password", "host", "schema", "port")}
-    return parts_of(own, found.extra_dejson)
 
 
 @contextmanager

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -16,6 +14,7 @@ from slipway.cluster.objects import Object, Ref
 from slipway.errors import SlipwayError
 from slipway.manifests.plan import Plan
 from slipway.manifests.render import render_one, service_url
+from slipway.operators.connections import opener_of
 from slipway.operators.entrance import Entrance
 from slipway.operators.pods import StepPod
 from slipway.pods import parse_result
@@ -67,7 +66,7 @@ def asking_pod(plan: Plan, *, name: str, module: str, order: dict[str, Any]) -> 
         order=json.dumps(order),
         image=plan.tools_image,
         memory="256Mi",
-        api_key=plan.api_key.model_dump() if plan.api_key else None,
+        api_key=plan.api_key.model_dump(include={"secret", "key"}) if plan.api_key else None,
     )
 
 
@@ -188,22 +187,16 @@ class PodEndTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__name__}", {key: getattr(self, key) for key in keys}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look each second; an API server that is away for a while is asked again."""
-        from airflow.providers.cncf.kubernetes.hooks.kubernetes import AsyncKubernetesHook
-        from kubernetes_asyncio.client import ApiException, CoreV1Api
+        """Watch it; an API server that is away for a while is asked again."""
+        from slipway.cluster.shared import seat
+        from slipway.cluster.watch import wait_for_end
 
-        deadline = time.monotonic() + self.seconds
-        async with AsyncKubernetesHook(conn_id=self.connection).get_conn() as client:
-            while time.monotonic() < deadline:
-                try:
-                    pod = await CoreV1Api(client).read_namespaced_pod(self.name, self.namespace)
-                    if pod.status.phase in ("Succeeded", "Failed"):
-                        break
-                except ApiException as error:
-                    if error.status == 404:
-                        break
-                    self.log.info("asking again: %s", error.reason)
-                except OSError as error:  # aiohttp's connection errors are
-                    self.log.info("asking again: %s", error)
-                await asyncio.sleep(1)
+        async with seat(self.connection, self.namespace, opener=opener_of(self.connection)) as taken:
+            await wait_for_end(
+                taken,
+                namespace=self.namespace,
+                name=self.name,
+                seconds=self.seconds,
+                say=lambda line: self.log.info("%s", line),
+            )
         yield TriggerEvent({"name": self.name})

@@ -57,7 +57,7 @@ class ReconcileOperator(RecordOperator):
     """Finish what a run that is gone left behind, as that run's last step would have.
 
     The lock is taken from the dead run, so that whatever of it still lives writes nothing more. Where a newer release
-    serves, or the run never held the lock, nothing in the cluster is touched.
+    serves, the run never held the lock, or the namespace is gone, nothing in the cluster is touched.
     """
 
     def execute(self, context: Context) -> None:
@@ -70,7 +70,8 @@ class ReconcileOperator(RecordOperator):
             serving = work.history.last_good(release.endpoint)
             if release.status != "pending":
                 return
-            if release.fencing is None or (serving and serving.number > release.number):
+            overtaken = serving and serving.number > release.number
+            if release.fencing is None or overtaken or work.is_homeless():
                 self._give_back(work, release.run_id)
                 self._failed(work, "nothing was changed by it that still counts")
                 return

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from slipway.errors import LockError, ReleaseError, SlipwayError
-from slipway.manifests.render import Rendered
+from slipway.errors import ClusterError, LockError, ReleaseError, SlipwayError
+from slipway.operators.assets import ENDPOINTS, MODELS, tell_endpoint
 from slipway.operators.deploy_steps import workload_trigger
 from slipway.operators.draining import GONE_MARGIN_SECONDS, PodsGoneTrigger
+from slipway.operators.links import EndpointLink
+from slipway.operators.lock import refuse_overtaken
+from slipway.operators.notes import say_failure
 from slipway.operators.prober import PROBE_POD_SECONDS, PodEndTrigger, Through, start_probe, take_probe
-from slipway.operators.returning import begin_return, keep_evidence, tidy_up
-from slipway.operators.rollout import as_it_stands, in_both_colours
-from slipway.operators.steps import FAILURE, Work, hold_lock, lock_holder, plan_of
+from slipway.operators.returning import begin_return, ended_as, keep_evidence, tidy_up
+from slipway.operators.settling import end_step_pods, settle
+from slipway.operators.steps import LOCK_MARGIN_SECONDS, Work, hold_lock, lock_holder, plan_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,7 +29,10 @@ if TYPE_CHECKING:
 
 TRIGGER_MARGIN_SECONDS = 300
 GOOD_SECONDS = 600
-MOST_RELEASES = 1000
+LAST_SECONDS = 60
+"""For saying how the release ended and giving the lock back."""
+MOST_ATTEMPTS = 3
+"""How often a good release that was gone back to is waited for and asked before the return counts as failed."""
 
 
 class RecordOperator(BaseOperator):
@@ -45,10 +51,13 @@ class RecordOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("release",)
+    operator_extra_links = (EndpointLink(),)
 
     def __init__(self, *, release: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.release = release
+        # Not by the constructor: Airflow gives a mapped task's operator its inlets and outlets itself.
+        self.inlets, self.outlets = [MODELS], [ENDPOINTS]
 
     def execute(self, context: Context) -> None:
         """Say that the release is good, or begin the way back."""
@@ -57,6 +66,9 @@ class RecordOperator(BaseOperator):
                 self.log.info("%s is already %s", work.release.title, work.release.status)
                 if work.release.status == "good":
                     self._settle_again(work, context)
+                else:
+                    # An attempt before this one ended it, and Airflow did not hear that it failed: never a green run.
+                    self.end(f"{work.release.title} failed; {ended_as(work)}", why=self.reason(work))
                 return
             if any(probe.through == "published" for probe in work.history.probes(work.release.id)):
                 self.lock(work, context, seconds=GOOD_SECONDS + drain_seconds(work))
@@ -68,11 +80,14 @@ class RecordOperator(BaseOperator):
     def lock(self, work: Work, context: Context, *, seconds: float) -> None:
         """See that the lock is still this run's, and hold it for that long.
 
+        Under a new number: Airflow starts this step at once when somebody marks the run as failed, and the worker of
+        the step in whose middle that happened learns of it only with its next heartbeat.
+
         Raises:
             ReleaseError: another run has taken it. The release ends here, and the cluster is that run's.
         """
         try:
-            hold_lock(work, context, seconds=seconds)
+            hold_lock(work, context, seconds=seconds, anew=True)
         except LockError as error:
             failure = f"{self.reason(work)} | {error.why}"
             work.history.mark_failed(work.release.id, failure=failure)
@@ -87,7 +102,9 @@ class RecordOperator(BaseOperator):
         """Say how a failed release ended: the run fails."""
         raise ReleaseError(line, why=why)
 
-    def restored(self, context: Context, event: dict[str, Any], good: int, fencing: int) -> None:
+    def restored(
+        self, context: Context, event: dict[str, Any], good: int, fencing: int, attempt: int = 1
+    ) -> None:
         """Go on when the good release is available again, or never will be."""
         from slipway.cluster.verdict import Verdict
 
@@ -96,10 +113,16 @@ class RecordOperator(BaseOperator):
             if verdict.doom is not None:
                 self._broken(work, verdict.doom.error())
             self.log.info("%s", verdict.what)
-            self._probe(work, good, "release", fencing)
+            self._probe(work, good, "release", attempt=attempt)
 
     def probed(
-        self, context: Context, event: dict[str, Any], good: int, through: Through, fencing: int
+        self,
+        context: Context,
+        event: dict[str, Any],
+        good: int,
+        through: Through,
+        fencing: int,
+        attempt: int = 1,
     ) -> None:
         """Go on when a probe of the good release has ended."""
         with self._resumed(context, fencing) as work:
@@ -108,18 +131,28 @@ class RecordOperator(BaseOperator):
                 result = take_probe(work.cluster(), plan_of(release), name=event["name"])
             except SlipwayError as error:
                 _raise_if_passing(error)
-                self._broken(work, error)
+                self._ask_again(work, context, release, error, attempt=attempt)
             work.history.record_probe(good, through=through, result=result.model_dump(mode="json"))
             self.log.info("%s answers (%s): %s", release.title, through, result.answer)
             if through == "release":
-                self._probe(work, good, "published", fencing)
+                self._probe(work, good, "published", attempt=attempt)
             tidy_up(work, release, say=self.log.info)
             self._failed(work, f"{release.title} serves again")
 
     def _good(self, work: Work) -> None:
-        release = work.history.mark_good(work.release.id)
-        self.log.info("%s is good and serves", release.title)
-        self._settle(work, release)
+        """Tidy up, then say that the release is good: a run that is lost in between is found by the reconciler."""
+        refuse_overtaken(work)
+        try:
+            drains = settle(work, say=self.log.info)
+        except SlipwayError as error:
+            _raise_if_passing(error)
+            work.history.mark_good(work.release.id)  # it serves, whatever else could not be done
+            raise
+        self._wind_up(work, seconds=drain_seconds(work) if drains else LAST_SECONDS)
+        work.history.mark_good(work.release.id)
+        self.log.info("%s is good and serves", work.release.title)
+        if drains:
+            self._wait_for_drain(work)
 
     def _settle_again(self, work: Work, context: Context) -> None:
         """Finish what an attempt before this one began, if it still has its lock."""
@@ -127,29 +160,7 @@ class RecordOperator(BaseOperator):
             hold_lock(work, context, seconds=GOOD_SECONDS + drain_seconds(work))
         except LockError:
             return
-        self._settle(work, work.release)
-
-    def _settle(self, work: Work, release: Release) -> None:
-        """Keep the release in its cluster, and delete what the releases before it left. Safe to repeat.
-
-        A workload that stood beside it goes now; the run ends when its pods have drained and are gone.
-        """
-        from slipway.cluster.apply import inventory_of, prune
-        from slipway.cluster.controllers import KINDS
-        from slipway.releases.inventory import inventory_object
-
-        cluster, plan = work.fenced(), work.plan
-        own = inventory_of(as_it_stands(cluster, plan, work.rendered).objects())
-        cluster.apply(inventory_object(release, inventory=own))
-        old = [
-            ref
-            for one in (*since_last_good(work), release)
-            for ref in in_both_colours(Rendered.from_bytes(one.objects).objects(), endpoint=plan.object_name)
-        ]
-        pruned = prune(cluster, old=list(dict.fromkeys(old)), new=own)
-        for ref in pruned:
-            self.log.info("pruned %s", ref)
-        if any(ref.kind in KINDS for ref in pruned):
+        if settle(work, say=self.log.info):
             self._wait_for_drain(work)
 
     def _wait_for_drain(self, work: Work) -> NoReturn:
@@ -180,30 +191,68 @@ class RecordOperator(BaseOperator):
         if way.good is None:
             self._failed(work, way.outcome)
             return
-        plan = plan_of(way.good)
-        trigger = workload_trigger(work.cluster(), plan, release=way.good.label)
-        kwargs = {"good": way.good.id, "fencing": work.fenced().fencing}
+        self._wait(work, way.good, attempt=1)
+
+    def _ask_again(
+        self, work: Work, context: Context, good: Release, error: SlipwayError, *, attempt: int
+    ) -> NoReturn:
+        """Wait and probe once more: a pod that died meanwhile, the server's or the probe's own, comes back."""
+        from slipway.cluster import lease
+
+        if attempt == MOST_ATTEMPTS:
+            self._broken(work, error)
+        self.log.warning("%s does not answer; it is asked again: %s", good.title, error)
+        holder, fencing = lock_holder(context), work.fenced().fencing
+        seconds = int(return_seconds(work)) + LOCK_MARGIN_SECONDS
+        fencing = lease.renew(
+            work.cluster(), **work.place, holder=holder, fencing=fencing, seconds=seconds, anew=True
+        )
+        work.fence(holder=holder, fencing=fencing)
+        self._wait(work, good, attempt=attempt + 1)
+
+    def _wait(self, work: Work, good: Release, *, attempt: int) -> NoReturn:
+        trigger = workload_trigger(work.cluster(), plan_of(good), release=good.label)
+        kwargs = {"good": good.id, "fencing": work.fenced().fencing, "attempt": attempt}
         timeout = timedelta(seconds=trigger.seconds + TRIGGER_MARGIN_SECONDS)
         self.defer(trigger=trigger, method_name="restored", kwargs=kwargs, timeout=timeout)
 
-    def _probe(self, work: Work, good: int, through: Through, fencing: int) -> NoReturn:
+    def _probe(self, work: Work, good: int, through: Through, *, attempt: int) -> NoReturn:
         release = work.history.get(good)
         plan = plan_of(release)
-        name = f"{plan.object_name}-back-{work.release.number}-{through}"
+        name = f"{plan.object_name}-back-{work.release.number}-{attempt}-{through}"
         start_probe(work.cluster(), plan, release=release.label, through=through, name=name)
         trigger = PodEndTrigger(
             connection=plan.connection, namespace=plan.namespace, name=name, seconds=PROBE_POD_SECONDS + 60
         )
-        kwargs = {"good": good, "through": through, "fencing": fencing}
+        fencing = work.fenced().fencing
+        kwargs = {"good": good, "through": through, "fencing": fencing, "attempt": attempt}
         timeout = timedelta(seconds=trigger.seconds + TRIGGER_MARGIN_SECONDS)
         self.defer(trigger=trigger, method_name="probed", kwargs=kwargs, timeout=timeout)
 
+    def _wind_up(self, work: Work, *, seconds: float = LAST_SECONDS) -> None:
+        """Delete the pods of steps that were lost, and hold the lock for what is left to do.
+
+        Were this step lost now, the next run would else wait for all of the time that it took the lock for.
+
+        Raises:
+            LockError: it is somebody else's by now.
+        """
+        if work.fencing is None:
+            return
+        try:
+            end_step_pods(work, say=self.log.info)
+            work.fenced().keep(seconds=int(seconds))
+        except ClusterError as error:  # neither changes how the release ended
+            self.log.warning("not all could be tidied up: %s", error)
+
     def _failed(self, work: Work, outcome: str) -> None:
+        self._wind_up(work)
         reason = self.reason(work)
         work.history.mark_failed(work.release.id, failure=reason)
         self.end(f"{work.release.title} failed; {outcome}", why=reason)
 
     def _broken(self, work: Work, error: SlipwayError) -> NoReturn:
+        self._wind_up(work)
         reason = self.reason(work)
         failure = f"{reason} | and the return failed: {error}"
         work.history.mark_failed(work.release.id, failure=failure, broken=True)
@@ -226,36 +275,26 @@ class RecordOperator(BaseOperator):
         try:
             yield work
             self._unlock(work, context)
+            if work.history.get(work.release.id).status == "good":
+                tell_endpoint(work, context)
         except SlipwayError as error:
-            context["ti"].xcom_push(key=FAILURE, value=str(error))
+            say_failure(context, str(error))
             if getattr(error, "is_transient", False):
                 raise AirflowException(f"{error}; it will be tried again") from None
             self._unlock(work, context)
             raise AirflowFailException(str(error)) from None
 
     def _unlock(self, work: Work, context: Context) -> None:
+        """Give the lock back, unless another attempt at this step has it under a newer number by now."""
         from slipway.cluster import lease
 
         try:
-            holder = lock_holder(context)
-            lease.release(
-                work.cluster(),
-                namespace=work.plan.namespace,
-                endpoint_object=work.plan.object_name,
-                holder=holder,
-            )
+            holder, fencing = lock_holder(context), work.fencing
+            lease.release(work.cluster(), **work.place, holder=holder, fencing=fencing)
         except SlipwayError as error:  # it runs out by itself
             self.log.warning("the lock of %s could not be given back: %s", work.plan.endpoint, error)
         else:
             self.log.info("the lock of %s is free", work.plan.endpoint)
-
-
-def since_last_good(work: Work) -> list[Release]:
-    """The good release before this one and those that failed after it: together all that may have left objects."""
-    former = work.history.last_good(work.plan.endpoint, before=work.release.number)
-    first = former.number if former else 1
-    releases = work.history.list(endpoint=work.plan.endpoint, limit=MOST_RELEASES)
-    return [release for release in releases if first <= release.number < work.release.number]
 
 
 def drain_seconds(work: Work) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.catalog.names import ENDPOINT_LABEL, RELEASE_LABEL, object_name
 from slipway.errors import SlipwayError, UsageError
 from slipway.manifests.render import Rendered, Stage
+from slipway.operators.autoscaling import our_autoscalers
 from slipway.operators.changes import BeginChangeOperator, FinishChangeOperator, nothing_there
 from slipway.operators.draining import GONE_MARGIN_SECONDS, PodsGoneTrigger
 from slipway.operators.rollout import in_both_colours
@@ -48,7 +49,7 @@ class BeginRemoveOperator(BeginChangeOperator):
             raise nothing_there(self.endpoint)
         return history.last_good(self.endpoint) or found[0]
 
-    def detail(self) -> dict[str, Any]:
+    def detail(self, release: Release) -> dict[str, Any]:
         """Whether the weights go too."""
         if self.confirm != self.endpoint:
             raise UsageError(
@@ -71,7 +72,8 @@ class RemoveOperator(Step):
         """Delete, then wait for the pods without a worker."""
         change = work.history.change_by_run(work.plan.endpoint, lock_holder(context))
         assert change is not None  # the step before wrote it
-        plan, cluster = work.plan, work.fenced()
+        plan, homeless = work.plan, work.fencing is None
+        cluster = work.cluster() if homeless else work.fenced()
         with_weights = bool(change.detail["weights"])
         if with_weights:
             refuse_shared_claim(cluster, work.history, plan)
@@ -79,6 +81,9 @@ class RemoveOperator(Step):
         for ref in own_claims(cluster, plan, with_weights=with_weights):
             if cluster.delete(ref):
                 self.log.info("deleted %s", ref)
+        if homeless:
+            self.log.info("namespace %s is gone, and all that was in it", plan.namespace)
+            return
         seconds = plan.server.drain_seconds + GONE_MARGIN_SECONDS
         trigger = PodsGoneTrigger(
             connection=plan.connection,
@@ -94,12 +99,14 @@ class RemoveOperator(Step):
 
     def _delete_objects(self, work: Work, cluster: Cluster) -> None:
         from slipway.cluster.apply import prune
+        from slipway.cluster.objects import ref_of
 
         releases = work.history.list(endpoint=work.plan.endpoint, limit=MOST_RELEASES)
         owned = inventory_of_all(releases)
+        owned += [ref_of(one) for one in our_autoscalers(cluster, work.plan)]  # that no release asked for
         for ref in prune(cluster, old=owned, new=[], endpoint=work.plan.object_name):
             self.log.info("deleted %s", ref)
-        for ref in release_records(cluster, work.plan):
+        for ref in [*release_records(cluster, work.plan), *step_pods(cluster, work.plan)]:
             cluster.delete(ref)
             self.log.info("deleted %s", ref)
 
@@ -109,10 +116,13 @@ class FinishRemoveOperator(FinishChangeOperator):
 
     def missing(self, work: Work, change: ChangeRecord) -> str | None:
         """What was left behind."""
+        from slipway.cluster.objects import ref_of
+
         cluster, plan = work.cluster(), work.plan
         releases = work.history.list(endpoint=plan.endpoint, limit=MOST_RELEASES)
         left: list[Ref] = [ref for ref in inventory_of_all(releases) if _is_left(cluster, ref, plan)]
-        left += release_records(cluster, plan)
+        left += [ref for one in our_autoscalers(cluster, plan) if (ref := ref_of(one)) not in left]
+        left += [*release_records(cluster, plan), *step_pods(cluster, plan)]
         left += own_claims(cluster, plan, with_weights=bool(change.detail["weights"]))
         names = [str(ref) for ref in left] + [f"Pod {name}" for name in serving_pods(cluster, plan)]
         return f"left behind: {', '.join(names)}" if names else None
@@ -163,6 +173,16 @@ def serving_pods(cluster: Cluster, plan: Plan) -> list[str]:
     labels = {ENDPOINT_LABEL: plan.object_name}
     pods = cluster.list(api_version="v1", kind="Pod", namespace=plan.namespace, labels=labels)
     return [pod["metadata"]["name"] for pod in pods if RELEASE_LABEL in pod["metadata"]["labels"]]
+
+
+def step_pods(cluster: Cluster, plan: Plan) -> Inventory:
+    """Pods of steps whose runs are gone, as no other run works on an endpoint whose lock this one has."""
+    from slipway.cluster.objects import ref_of
+
+    labels = {ENDPOINT_LABEL: plan.object_name}
+    pods = cluster.list(api_version="v1", kind="Pod", namespace=plan.namespace, labels=labels)
+    found = [pod for pod in pods if RELEASE_LABEL not in pod["metadata"]["labels"]]
+    return [ref_of(pod) for pod in found if not pod["metadata"].get("deletionTimestamp")]
 
 
 def refuse_shared_claim(cluster: Cluster, history: History, plan: Plan) -> None:

@@ -6,31 +6,28 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-from airflow.sdk.configuration import conf
-
 from slipway.catalog.read import read_catalog
 from slipway.errors import UsageError
 from slipway.manifests.overrides import Overrides, parse_overrides
 from slipway.manifests.plan import Plan
 from slipway.manifests.planning import make_plan
 from slipway.manifests.render import render
+from slipway.operators.first_step import FirstStep
+from slipway.operators.request import actor_of
 from slipway.operators.rollout import choose_rollout
-from slipway.operators.steps import lock_holder, one_line_failures
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from slipway.releases.records import Release
+    from slipway.releases.store import History
 
 
 RESTART_ANNOTATION = "slipway.io/restarted-by"
 
 
-class ResolveOperator(BaseOperator):
+class ResolveOperator(FirstStep):
     """Join catalog and overrides to a plan, render it and write the release as pending.
-
-    A retried or cleared resolve of the same run finds the release that it already wrote.
 
     Args:
         endpoint: the endpoint's name.
@@ -59,22 +56,8 @@ class ResolveOperator(BaseOperator):
         self.endpoint, self.overrides, self.reason, self.again = endpoint, overrides, reason, again
         self.restart, self.strategy = restart, strategy
 
-    def execute(self, context: Context) -> dict[str, str | int]:
-        """Write the release; returns the reference that the other steps carry."""
-        with one_line_failures(context):
-            refuse_unknown_conf(context)
-            refuse_without_fernet_key()
-            release = self._resolve(context)
-        self.log.info("%s of %s is pending (%s)", release.title, release.endpoint, release.digest[:12])
-        return {"release": release.id, "digest": release.digest}
-
-    def _resolve(self, context: Context) -> Release:
-        from slipway.releases.store import History
-
-        history, run_id = History.open(), lock_holder(context)
-        known = history.by_run(self.endpoint, run_id)
-        if known is not None:
-            return known
+    def write(self, history: History, run_id: str, context: Context) -> Release:
+        """Make the release of what is asked, pending."""
         overrides, last = parse_overrides(self._asked()), history.last_good(self.endpoint)
         if self.again:
             overrides = self._over_last_good(last, overrides)
@@ -144,39 +127,3 @@ def with_restart_mark(plan: Plan, mark: str | None) -> Plan:
         return plan
     annotations = {**plan.server.annotations, RESTART_ANNOTATION: mark}
     return plan.model_copy(update={"server": plan.server.model_copy(update={"annotations": annotations})})
-
-
-def actor_of(context: Context) -> str:
-    """Who started the run: Airflow's triggering user, never a field of the request."""
-    run = context["dag_run"]
-    return getattr(run, "triggering_user_name", None) or str(run.run_type)
-
-
-def refuse_unknown_conf(context: Context) -> None:
-    """Refuse a key of the run's conf that is no parameter: Airflow itself ignores a typing error silently.
-
-    Raises:
-        UsageError: names the key and the parameters that there are.
-    """
-    declared = set(context["dag"].params)
-    unknown = sorted(set(context["dag_run"].conf or {}) - declared)
-    if unknown:
-        raise UsageError(
-            "no such parameter",
-            about=", ".join(unknown),
-            remedy=f"Parameters are: {', '.join(sorted(declared))}",
-        )
-
-
-def refuse_without_fernet_key() -> None:
-    """Refuse to run where Airflow would write connections and triggers in clear.
-
-    Raises:
-        UsageError: no Fernet key is set.
-    """
-    if not conf.get("core", "fernet_key", fallback=""):
-        raise UsageError(
-            "Airflow has no Fernet key",
-            why="connections and deferred triggers would lie in its database in clear",
-            remedy="Set AIRFLOW__CORE__FERNET_KEY for all of Airflow's services",
-        )

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slipway.errors import SlipwayError
-from slipway.manifests.colours import in_colour
 from slipway.manifests.render import Rendered
+from slipway.operators.anew import is_made_anew, wait_for_its_pods
+from slipway.operators.connections import cluster_of
 from slipway.operators.rollout import (
     as_it_stands,
     end_old_pods,
     in_both_colours,
+    placed,
     scale_up,
     standing_of,
 )
@@ -69,8 +71,10 @@ def begin_return(work: Work, *, say: Say) -> Way:
     Raises:
         SlipwayError: it could not be applied.
     """
-    cluster, good = work.fenced(), work.history.last_good(work.plan.endpoint)
+    cluster, good = work.fenced(), _good_one(work)
     standing = standing_of(cluster, work.plan)
+    if good is None and work.plan.adopted:
+        return Way("nothing was adopted, and what serves is left as it is")
     if good is None:
         return Way(_stop(cluster, standing))
     plan = plan_of(good)
@@ -84,6 +88,26 @@ def begin_return(work: Work, *, say: Say) -> Way:
     work.history.set_returning(work.release.id, good.number)
     _apply(work, good, standing=standing, say=say)
     return Way(f"{good.title} serves again", good=good)
+
+
+def ended_as(work: Work) -> str:
+    """What became of the endpoint, in a few words, by what the history has of a release that was ended."""
+    if work.release.status == "broken":
+        return "the return failed too"
+    good = _good_one(work)
+    if good is None:
+        return "there is no good release to return to"
+    again = " again" if work.release.returning_to == good.number else ""
+    return f"{good.title} serves{again}"
+
+
+def _good_one(work: Work) -> Release | None:
+    """The release to go back to: the last good one, unless it went with its namespace."""
+    good = work.history.last_good(work.plan.endpoint)
+    if good is None or good.namespace == work.plan.namespace:
+        return good
+    there = cluster_of(plan_of(good).connection).get(api_version="v1", kind="Namespace", name=good.namespace)
+    return good if there else None
 
 
 def _stop(cluster: Cluster, standing: Standing) -> str:
@@ -106,17 +130,21 @@ def _apply(work: Work, good: Release, *, standing: Standing, say: Say) -> None:
     colour = place.colour if place else "blue"
     replicas = place.replicas or None if place else None
     there = standing.named(plan.controller, plan.name_in(colour))
-    rendered = in_colour(
-        Rendered.from_bytes(good.objects),
+    rendered = placed(
+        cluster,
         plan,
+        Rendered.from_bytes(good.objects),
         colour,
         rollout=work.plan.rollout,
         replicas=replicas,
         live=there.live if there else None,
     )
-    if stands is None:
-        for ref in retire(cluster, standing.workloads, keep=[there.ref] if there else []):
+    anew = is_made_anew(there, rendered)
+    if stands is None or anew:
+        for ref in retire(cluster, standing.workloads, keep=[there.ref] if there and not anew else []):
             say("deleted %s: %s takes its place", ref, good.title)
+    if anew and there:
+        wait_for_its_pods(cluster, there, say=say)
     for ref in apply(cluster, rendered.stages["workload"] + rendered.stages["publication"], force=True):
         say("applied %s of %s", ref, good.title)
     if stands is None and work.plan.rollout.strategy != "rolling":

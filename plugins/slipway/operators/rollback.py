@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-
 from slipway.manifests.render import Rendered
-from slipway.operators.resolve import actor_of, refuse_unknown_conf, refuse_without_fernet_key
+from slipway.operators.first_step import FirstStep
+from slipway.operators.request import actor_of
 from slipway.operators.rollout import choose_rollout
-from slipway.operators.steps import lock_holder, one_line_failures, plan_of
+from slipway.operators.steps import log_group, plan_of
 from slipway.releases.records import Release
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from slipway.releases.store import History
 
-class RollbackOperator(BaseOperator):
+
+class RollbackOperator(FirstStep):
     """Write a release that is an old one again: the same objects, images and weights, byte for byte.
 
     Only the pods that probe it are today's: the plan names the tools image of now, which no object of the release
-    mentions. A retried or cleared step of the same run finds the release that it already wrote.
+    mentions.
 
     Args:
         endpoint: the endpoint's name.
@@ -38,29 +39,17 @@ class RollbackOperator(BaseOperator):
         super().__init__(**kwargs)
         self.endpoint, self.to, self.reason, self.strategy = endpoint, to, reason, strategy
 
-    def execute(self, context: Context) -> dict[str, str | int]:
-        """Write the release; returns the reference that the other steps carry."""
-        with one_line_failures(context):
-            refuse_unknown_conf(context)
-            refuse_without_fernet_key()
-            release = self._resolve(context)
-        self.log.info("%s of %s is pending (%s)", release.title, release.endpoint, release.digest[:12])
-        return {"release": release.id, "digest": release.digest}
-
-    def _resolve(self, context: Context) -> Release:
+    def write(self, history: History, run_id: str, context: Context) -> Release:
+        """Make the release of what is asked, pending."""
         from slipway.releases.difference import difference
         from slipway.releases.rollback import rollback_target
-        from slipway.releases.store import History
 
-        history, run_id = History.open(), lock_holder(context)
-        known = history.by_run(self.endpoint, run_id)
-        if known is not None:
-            return known
         serving, target = rollback_target(history, self.endpoint, to=int(self.to) if self.to else None)
         self.log.info("back to %s of %s", target.title, target.endpoint)
-        for line in difference(serving, target) if serving else []:
-            self.log.info("%s", line)
-        plan = plan_of(target).model_copy(update=todays_tools(target))
+        with log_group(self.log, "What changes"):
+            for line in difference(serving, target) if serving else []:
+                self.log.info("%s", line)
+        plan = plan_of(target).model_copy(update={**todays_tools(target), "adopted": False})
         rendered = Rendered.from_bytes(target.objects)
         plan = choose_rollout(plan, rendered, last=serving, asked=self.strategy or None)
         self.log.info("strategy %s: %s", plan.rollout.strategy, plan.rollout.reason)

@@ -20,6 +20,8 @@ from slipway.manifests.colours import in_colour, other
 from slipway.manifests.plan import Plan
 from slipway.manifests.render import Manifest, Rendered
 from slipway.manifests.rollout import Colour, Rollout
+from slipway.operators.anew import is_made_anew, not_rolled_where_made_anew, tried_as, wait_for_its_pods
+from slipway.operators.autoscaling import choice_of, chosen
 from slipway.operators.connections import cluster_of
 from slipway.operators.steps import Work
 
@@ -71,7 +73,8 @@ def _by_room(
     cluster = cluster_of(plan.connection)
     serving = standing_of(cluster, plan).serving(last.label)
     try:
-        return choose(View(cluster=cluster), subject_of(plan, rendered), serving=serving, **given)
+        rollout = choose(View(cluster=cluster), subject_of(plan, rendered), serving=serving, **given)
+        return not_rolled_where_made_anew(rollout, plan, rendered, serving=serving, asked=given["asked"])
     except ApiError as error:
         if error.status != 403:
             raise
@@ -100,7 +103,20 @@ def as_it_stands(cluster: Cluster, plan: Plan, rendered: Rendered) -> Rendered:
             why="somebody deleted it",
             remedy="Deploy the endpoint again",
         )
-    return in_colour(rendered, plan, workload.colour)
+    return placed(cluster, plan, rendered, workload.colour)
+
+
+def placed(cluster: Cluster, plan: Plan, rendered: Rendered, colour: Colour, **how: Any) -> Rendered:
+    """A release's objects as they are applied: in a colour, and autoscaled as somebody chose since.
+
+    Args:
+        cluster: where.
+        plan: of the release.
+        rendered: as stored.
+        colour: of its workload.
+        how: as ``in_colour`` takes it.
+    """
+    return in_colour(chosen(rendered, plan, choice_of(cluster, plan)), plan, colour, **how)
 
 
 def in_both_colours(objects: list[Manifest], *, endpoint: str) -> Inventory:
@@ -135,7 +151,7 @@ def apply_release(work: Work, *, say: Say) -> None:
         RejectedError: the cluster refuses an object; nothing was changed.
         ClusterError: an object could not be applied.
     """
-    from slipway.cluster.apply import apply, dry_run
+    from slipway.cluster.apply import RejectedError, apply, dry_run
 
     cluster, plan, rollout = work.fenced(), work.plan, work.plan.rollout
     good, standing = work.history.last_good(plan.endpoint), standing_of(cluster, plan)
@@ -144,15 +160,24 @@ def apply_release(work: Work, *, say: Say) -> None:
     colour = colour_for(work.rendered.release, plan, standing=standing, serving=serving)
     replicas = serving.replicas or None if serving else None
     mine = standing.named(plan.controller, plan.name_in(colour))
-    objects = in_colour(work.rendered, plan, colour, replicas=replicas, live=mine.live if mine else None)
-    dry_run(cluster, objects.objects())
+    live = mine.live if mine else None
+    objects = placed(cluster, plan, work.rendered, colour, replicas=replicas, live=live)
+    anew = is_made_anew(mine, objects)
+    try:
+        dry_run(cluster, tried_as(objects, anew=anew))
+    except RejectedError as error:
+        for problem in error.problems:
+            say("%s", problem)
+        raise
     say("the API server accepts all %d objects", len(objects.objects()))
     strays = [one for one in standing.workloads if one not in (serving, standing.of(work.rendered.release))]
     elsewhere = strays or standing.published not in (None, good.label if good else None)
     if good and serving and serving.release == good.label and elsewhere:
         say("what clients use leads to %s again, as before a run that died", good.title)
         _publish(cluster, good, colour=serving.colour)
-    _make_way(work, standing, stays=stays, colour=colour, say=say)
+    _make_way(work, standing, stays=stays, keep=None if anew else mine, say=say)
+    if anew and mine:
+        wait_for_its_pods(cluster, mine, say=say)
     if rollout.strategy == "rolling" and good and serving and serving.release != work.rendered.release:
         for ref in apply(cluster, for_all_releases(Rendered.from_bytes(good.objects))):
             say("%s takes the pods of both releases while they change", ref)
@@ -173,20 +198,14 @@ def colour_for(label: str, plan: Plan, *, standing: Standing, serving: Workload 
     return other(serving.colour) if plan.rollout.beside and serving.replicas else serving.colour
 
 
-def _make_way(work: Work, standing: Standing, *, stays: Workload | None, colour: Colour, say: Say) -> None:
+def _make_way(
+    work: Work, standing: Standing, *, stays: Workload | None, keep: Workload | None, say: Say
+) -> None:
     """Delete every workload but the one that stays and the one that is this release's, or becomes it."""
     from slipway.cluster.controllers import retire
-    from slipway.cluster.objects import Ref, workload_api
 
-    plan = work.plan
-    mine = Ref(
-        apiVersion=workload_api(plan.controller)[0],
-        kind=plan.controller,
-        namespace=plan.namespace,
-        name=plan.name_in(colour),
-    )
-    keep = {mine} | ({stays.ref} if stays else set())
-    for ref in retire(work.fenced(), standing.workloads, keep=keep):
+    kept = {one.ref for one in (stays, keep) if one}
+    for ref in retire(work.fenced(), standing.workloads, keep=kept):
         say("deleted %s: it is neither %s nor to stay until that is proven", ref, work.release.title)
 
 
@@ -228,5 +247,5 @@ def _publish(cluster: Cluster, release: Release, *, colour: Colour) -> None:
     from slipway.cluster.apply import apply
     from slipway.operators.steps import plan_of
 
-    rendered = in_colour(Rendered.from_bytes(release.objects), plan_of(release), colour)
+    rendered = placed(cluster, plan_of(release), Rendered.from_bytes(release.objects), colour)
     apply(cluster, rendered.stages["publication"], force=True)

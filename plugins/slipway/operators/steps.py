@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, get_args
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 from pydantic import ValidationError
 
@@ -20,6 +20,8 @@ from slipway.errors import LockError, ReleaseError, SlipwayError
 from slipway.manifests.plan import Controller, Plan
 from slipway.manifests.render import Rendered
 from slipway.operators.connections import cluster_of
+from slipway.operators.links import EndpointLink
+from slipway.operators.notes import say_failure
 from slipway.pods import describe_invalid
 
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from slipway.releases.records import Release
 
 LOCK_MARGIN_SECONDS = 300
-FAILURE = "failure"
-"""The XCom key of a failed step's one line; the terminal reads it through the REST API."""
 
 
 class Work:
@@ -69,6 +69,10 @@ class Work:
         """Open the cluster of the plan, to read."""
         return cluster_of(self.plan.connection)
 
+    def is_homeless(self) -> bool:
+        """Whether the endpoint's namespace is gone, and with it all that the endpoint had there, its lock too."""
+        return self.cluster().get(api_version="v1", kind="Namespace", name=self.plan.namespace) is None
+
     @property
     def place(self) -> dict[str, str]:
         """Where the endpoint's lock is."""
@@ -85,6 +89,11 @@ class Work:
 
         self._fenced = FencedCluster(self.cluster(), **self.place, holder=holder, fencing=fencing)
         return self._fenced
+
+    @property
+    def fencing(self) -> int | None:
+        """The number of the step's lock; None while it holds none."""
+        return self._fenced.fencing if self._fenced else None
 
     def fenced(self) -> FencedCluster:
         """The cluster to write to.
@@ -157,6 +166,16 @@ def lock_holder(context: Context) -> str:
 
 
 @contextmanager
+def log_group(log: Any, title: str) -> Iterator[None]:
+    """Fold what is logged in between under a title, in Airflow's log view."""
+    log.info("::group::%s", title)
+    try:
+        yield
+    finally:
+        log.info("::endgroup::")
+
+
+@contextmanager
 def one_line_failures(context: Context, reference: dict[str, Any] | None = None) -> Iterator[None]:
     """Turn Slipway's errors into a failed task with one line, without a retry: the same input fails again.
 
@@ -166,9 +185,9 @@ def one_line_failures(context: Context, reference: dict[str, Any] | None = None)
         yield
     except SlipwayError as error:
         step = context["ti"].task_id
-        context["ti"].xcom_push(key=FAILURE, value=str(error))
         if reference is not None:
             note_failure(reference, step=step, error=error)
+        say_failure(context, str(error))
         raise AirflowFailException(f"{step}: {error}") from None
 
 
@@ -193,6 +212,7 @@ class Step(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("release",)
+    operator_extra_links: Sequence[BaseOperatorLink] = (EndpointLink(),)
     takes_lock = False
 
     def __init__(self, *, release: Any, finished: bool | None = False, **kwargs: Any) -> None:
@@ -210,7 +230,8 @@ class Step(BaseOperator):
         work = Work(self.release)
         if self.finished is not None:
             work.must_be("good" if self.finished else "pending")
-        if not self.takes_lock:
+        # Nothing can be locked where the endpoint's namespace is gone: what no longer serves can still be removed.
+        if not self.takes_lock and not (self.finished is None and work.is_homeless()):
             hold_lock(work, context, task=self)
         return work
 
@@ -220,7 +241,12 @@ class Step(BaseOperator):
 
 
 def hold_lock(
-    work: Work, context: Context, *, task: BaseOperator | None = None, seconds: float = 600.0
+    work: Work,
+    context: Context,
+    *,
+    task: BaseOperator | None = None,
+    seconds: float = 600.0,
+    anew: bool = False,
 ) -> FencedCluster:
     """Renew the endpoint's lock for as long as the step may run, and return the cluster to write to.
 
@@ -232,6 +258,7 @@ def hold_lock(
         context: of the task.
         task: its execution timeout is the time, where it has one.
         seconds: else this.
+        anew: whatever still lives of the steps before writes nothing more.
 
     Raises:
         LockError: another run has taken it.
@@ -248,11 +275,12 @@ def hold_lock(
             remedy="Trigger a new run",
         )
     timeout = task.execution_timeout.total_seconds() if task and task.execution_timeout else seconds
-    lease.renew(
+    fencing = lease.renew(
         cluster,
         **work.place,
         holder=holder,
         fencing=found.fencing,
         seconds=int(timeout) + LOCK_MARGIN_SECONDS,
+        anew=anew,
     )
-    return work.fence(holder=holder, fencing=found.fencing)
+    return work.fence(holder=holder, fencing=fencing)

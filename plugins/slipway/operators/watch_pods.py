@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -33,9 +35,15 @@ if TYPE_CHECKING:
     from slipway.manifests.plan import Plan
     from slipway.releases.records import Release
 
-PODS_AT_ONCE = 4
-POD_SECONDS = 300.0
+PODS_AT_ONCE = 8
+BUSY_SECONDS = 10.0
+"""A pod that has run for longer waits for endpoints that are slow, and keeps no other pod from starting."""
+ALL_SECONDS = 270.0
+"""For all pods together: what is not known then is asked by the next run, five minutes after this one began."""
 ENDPOINT_SECONDS = 30.0
+"""How long an endpoint that does not answer is asked again, and how long it may take for one answer."""
+LONGEST_ENDPOINT_SECONDS = 60.0
+"""For all its answers together. So a pod of which everything hangs ends after little more than this."""
 LARGEST_ORDER = 96 * 1024
 """Bytes of the endpoints in one order: the kernel takes 128 KiB as one string of an environment (execve(2))."""
 MOST_IN_A_POD = 250
@@ -57,51 +65,84 @@ class Seen:
     values: dict[str, Any] = field(default_factory=dict)
     not_made: str = ""
 
+    @property
+    def is_known(self) -> bool:
+        """Whether nothing more will be known of it."""
+        return bool(self.values or self.not_made)
 
-def look_at(cluster: Cluster, releases: Sequence[Release], *, run: str) -> Iterator[Seen]:
-    """Probe endpoints of a cluster from pods in their namespaces; yields each as it is known.
+
+def look_at(
+    cluster: Cluster,
+    releases: Sequence[Release],
+    *,
+    run: str,
+    listed: Cluster | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Generator[list[Seen], None, None]:
+    """Probe endpoints of a cluster from pods in their namespaces; yields some of them as soon as they are known.
 
     A pod stays in the namespace of what it asks, because a pod can be given only Secrets of its own namespace, and
-    network policies let it in.
+    network policies let it in. Whoever stops asking for more leaves no pod behind.
 
     Args:
         cluster: where they all are.
         releases: their good releases.
         run: names the pods: a step that is tried again finds those of the attempt before.
+        listed: where their workloads are looked up; the cluster itself when None.
+        meanwhile: done once, when the first pods are on their way.
     """
-    to_ask = list[Seen]()
-    for release in releases:
-        seen = Seen(release=release, plan=plan_of(release))
-        _look_at_workload(cluster, seen)
-        if seen.values or seen.not_made:
-            yield seen
-        else:
-            to_ask.append(seen)
-    waiting, running = [_Batch(some, run=run) for some in _together(to_ask)], list[_Batch]()
-    while waiting or running:
-        while waiting and len(running) < PODS_AT_ONCE:
-            running.append(waiting.pop(0))
-            running[-1].start(cluster)
-        for batch in list(running):
-            if batch.is_done(cluster):
+    all_seen = [Seen(release=release, plan=plan_of(release)) for release in releases]
+    for seen in all_seen:
+        _look_at_workload(listed or cluster, seen)
+    to_ask = [seen for seen in all_seen if not seen.is_known]
+    tools = todays_tools(to_ask[0].release) if to_ask else {}
+    waiting, running = [_Batch(some, run=run, tools=tools) for some in _together(to_ask)], list[_Batch]()
+    deadline, first = time.monotonic() + ALL_SECONDS, [seen for seen in all_seen if seen.is_known]
+    del all_seen, to_ask  # what was yielded is kept for nobody
+    try:
+        _fill(running, waiting, cluster, deadline=deadline)
+        meanwhile()
+        if first:
+            yield first
+        while running:
+            for batch in [one for one in running if one.is_done(cluster, deadline=deadline)]:
                 running.remove(batch)
-                yield from batch.seen
-        time.sleep(0.5 if running else 0)
+                yield batch.seen
+            _fill(running, waiting, cluster, deadline=deadline)
+            time.sleep(0.5 if running else 0)
+    finally:
+        for batch in running:
+            batch.give_up(cluster)
+
+
+def _fill(running: list[_Batch], waiting: list[_Batch], cluster: Cluster, *, deadline: float) -> None:
+    busy = sum(batch.is_busy for batch in running)
+    for batch in waiting[: max(0, PODS_AT_ONCE - busy)]:
+        waiting.remove(batch)
+        running.append(batch)
+        batch.start(cluster, deadline=deadline)
 
 
 class _Batch:
     """Some endpoints of one namespace, and the pod that asks them."""
 
-    def __init__(self, seen: Sequence[Seen], *, run: str) -> None:
-        self.seen, self.deadline = list(seen), 0.0
+    def __init__(self, seen: Sequence[Seen], *, run: str, tools: dict[str, str]) -> None:
+        self.seen, self._runs_since = list(seen), math.inf
         first = self.seen[0]
-        self.plan = first.plan.model_copy(update=todays_tools(first.release))
+        self.plan = first.plan.model_copy(update=tools)
         identity = f"{run} {first.release.endpoint}"
         self.name = f"slipway-watch-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
-    def start(self, cluster: Cluster) -> None:
-        """Make the pod; where that fails, nothing of these endpoints is known."""
-        self.deadline = time.monotonic() + POD_SECONDS
+    @property
+    def is_busy(self) -> bool:
+        """Whether its pod has yet to start, or has just begun."""
+        return time.monotonic() - self._runs_since < BUSY_SECONDS
+
+    def start(self, cluster: Cluster, *, deadline: float) -> None:
+        """Make the pod; where that fails, or no time is left for it, nothing of these endpoints is known."""
+        if time.monotonic() > deadline:
+            self._not_made(f"the pods before it took all of the {ALL_SECONDS:.0f} s that there are")
+            return
         order = WatchOrder(endpoints=[_watched(seen.plan) for seen in self.seen])
         keys = {(key.secret, key.key) for seen in self.seen if (key := seen.plan.api_key)}
         step = StepPod(
@@ -109,28 +150,35 @@ class _Batch:
             module="slipway.probes.watch",
             order=order.model_dump_json(exclude_defaults=True),
             image=self.plan.tools_image,
-            memory="256Mi",
+            memory=f"{96 + len(self.seen) // 2}Mi",
             api_keys=[{"secret": secret, "key": key} for secret, key in sorted(keys)],
             labels=shared_labels("watch"),
         )
         try:
-            start_pod(cluster, self.plan, step=step, name=self.name)
+            start_pod(cluster, self.plan, step=step, name=self.name, seconds=int(ALL_SECONDS) + 30)
         except SlipwayError as error:
             self._not_made(str(error))
 
-    def is_done(self, cluster: Cluster) -> bool:
-        """Take what the pod saw, if it has ended."""
+    def is_done(self, cluster: Cluster, *, deadline: float) -> bool:
+        """Take what the pod saw, if it has ended, or what it saw so far, when the time is over."""
         if all(seen.not_made for seen in self.seen):
             return True
         try:
             pod = cluster.get(api_version="v1", kind="Pod", name=self.name, namespace=self.plan.namespace)
-            if not has_ended(pod) and time.monotonic() < self.deadline:
+            if pod and pod.get("status", {}).get("phase") not in (None, "Pending"):
+                self._runs_since = min(self._runs_since, time.monotonic())
+            if not has_ended(pod) and time.monotonic() < deadline:
                 return False
             self._take(cluster, pod)
             delete_probe(cluster, self.plan, name=self.name)
         except SlipwayError as error:
             self._not_made(str(error))
         return True
+
+    def give_up(self, cluster: Cluster) -> None:
+        """Delete the pod, if that can be done."""
+        with suppress(SlipwayError):
+            delete_probe(cluster, self.plan, name=self.name)
 
     def _take(self, cluster: Cluster, pod: Object | None) -> None:
         log = (
@@ -186,6 +234,7 @@ def _watched(plan: Plan) -> WatchedEndpoint:
         {
             **probe_order(plan, release=None),
             "deadline_seconds": ENDPOINT_SECONDS,
+            "longest_seconds": LONGEST_ENDPOINT_SECONDS,
             "request_seconds": ENDPOINT_SECONDS,
             "api_key_file": f"/api-keys/{key.secret}/{key.key}" if key else None,
         }
@@ -204,7 +253,7 @@ def _why_missing(pod: Object | None) -> str:
     if pod is None:
         return "the probe's pod is gone"
     if not has_ended(pod):
-        return f"the probe's pod did not end in {POD_SECONDS:.0f} s"
+        return f"the probe's pod did not end in time: {why_no_result(pod)}"
     try:
         parse_result(termination(pod).get("message") or "", WatchResult)
     except SlipwayError as error:

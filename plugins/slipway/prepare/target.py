@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from slipway.catalog.read import Catalog
 from slipway.catalog.records import Cluster as Record
+from slipway.checks.subject import Credentials
 from slipway.cluster.client import Cluster
 from slipway.cluster.objects import Object
 from slipway.errors import UsageError
 from slipway.manifests.cluster_objects import cluster_record, render_cluster
 
 PACKAGES_VARIABLE = "SLIPWAY_PACKAGES"
-
-Credentials = Callable[[str], Mapping[str, str]]
-"""From a connection's id to its parts: login, password, host, schema, port, and ``extra.NAME`` of each extra."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +127,7 @@ def environment_credentials(connection: str) -> Mapping[str, str]:
         raise UsageError(
             "no such connection",
             about=connection,
-            remedy=f"Set {variable}, or run prepare_cluster where Airflow has the connection",
+            remedy=f"Set {variable}, or run the DAG where Airflow has the connection",
         )
     if text.lstrip().startswith("{"):
         try:

@@ -54,10 +54,24 @@ class CanaryResult(BaseModel):
     errors: int
 
     @property
+    def own_percent(self) -> float:
+        """Of our own requests, how many failed."""
+        return percent(self.failures, of=self.requests)
+
+    @property
+    def counted_percent(self) -> float:
+        """Of those that the pods counted, how many they failed."""
+        return percent(self.errors, of=self.served)
+
+    @property
     def errors_percent(self) -> float:
-        """The larger of the two shares of requests that failed."""
-        shares = ((self.failures, self.requests), (self.errors, self.served))
-        return max(100.0 * failed / of if of else 0.0 for failed, of in shares)
+        """The larger of the two."""
+        return max(self.own_percent, self.counted_percent)
+
+
+def percent(failed: int, *, of: int) -> float:
+    """A share in percent; of no requests none failed."""
+    return 100.0 * failed / of if of else 0.0
 
 
 def watch(order: CanaryOrder, *, sleep: Callable[[float], None] = time.sleep) -> CanaryResult:

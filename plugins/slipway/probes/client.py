@@ -7,6 +7,7 @@ a proxy's error page must not pass for the endpoint's.
 from __future__ import annotations
 
 import json
+import math
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from slipway.probes.orders import Outside
 T = TypeVar("T")
 
 _RETRY_SECONDS = 1.0
+LARGEST_BODY = 32 * 2**20
+"""Of one answer, in bytes: one endpoint that sends without end must not take the memory of those asked beside it."""
 _STARTING = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -32,19 +35,58 @@ class UnavailableError(Exception):
         self.why, self.status = why, status
 
 
-class _AtAddress(httpx.HTTPTransport):
-    """Connects to one address; the host of the URL is what the server, and its certificate, are asked for."""
+class _Bounded(httpx.SyncByteStream):
+    """A body that ends in time and has a size: timeouts alone are per read, and a byte now and then keeps those."""
 
-    def __init__(self, address: str | None, *, verify: ssl.SSLContext) -> None:
+    def __init__(self, stream: httpx.SyncByteStream, *, end: float) -> None:
+        self._stream, self._end = stream, end
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for chunk in self._stream:
+            size += len(chunk)
+            if size > LARGEST_BODY:
+                raise httpx.ReadError(f"the answer is longer than {LARGEST_BODY // 2**20} MiB")
+            _seconds_until(self._end)
+            yield chunk
+
+    def close(self) -> None:
+        """Close the body below."""
+        self._stream.close()
+
+
+class _Transport(httpx.HTTPTransport):
+    """Requests of which none is waited for beyond an end.
+
+    Args:
+        address: what to connect to; the host of the URL is still what the server, and its certificate, are asked for.
+        verify: the authorities.
+        end: the monotonic time.
+    """
+
+    def __init__(self, address: str | None, *, verify: ssl.SSLContext, end: float) -> None:
         super().__init__(verify=verify, trust_env=False)
-        self._address = address
+        self._address, self._end = address, end
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; its Host header was made of the URL before."""
+        left = _seconds_until(self._end)
+        timeouts = {name: min(one, left) for name, one in request.extensions["timeout"].items()}
+        request.extensions = {**request.extensions, "timeout": timeouts}
         if self._address:
-            request.extensions = {**request.extensions, "sni_hostname": request.url.host}
+            request.extensions["sni_hostname"] = request.url.host
             request.url = request.url.copy_with(host=self._address)
-        return super().handle_request(request)
+        answer = super().handle_request(request)
+        assert isinstance(answer.stream, httpx.SyncByteStream)  # the transport is a synchronous one
+        answer.stream = _Bounded(answer.stream, end=self._end)
+        return answer
+
+
+def _seconds_until(end: float) -> float:
+    left = end - time.monotonic()
+    if left <= 0:
+        raise httpx.ReadTimeout("the time for all steps together is over")
+    return left
 
 
 class Client:
@@ -53,6 +95,7 @@ class Client:
     Args:
         api_key: sent as a bearer token; never part of an error.
         deadline: the monotonic time until which a step is tried again.
+        end: the monotonic time beyond which nothing is waited for, also not the rest of an answer that has begun.
         outside: connect to its address, whatever the host of ``base_url``, and trust its authority. What leads to the
             endpoint may know it only in a moment: a 404 is then as good as a server that starts.
         sleep: for tests.
@@ -65,10 +108,12 @@ class Client:
         api_key: str | None,
         request_seconds: float,
         deadline: float,
+        end: float = math.inf,
         outside: Outside | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.base_url, self._key, self._deadline, self._sleep = base_url, api_key, deadline, sleep
+        self._end = end
         timeout = httpx.Timeout(request_seconds, connect=min(10.0, request_seconds))
         self._outside = outside
         self._starting = _STARTING | ({404} if outside else set())
@@ -76,7 +121,7 @@ class Client:
         self._http = httpx.Client(
             base_url=base_url,
             timeout=timeout,
-            transport=_AtAddress(outside.address if outside else None, verify=trusted),
+            transport=_Transport(outside.address if outside else None, verify=trusted, end=end),
             trust_env=False,
             follow_redirects=False,
         )
@@ -84,6 +129,11 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no more can be asked."""
+        return time.monotonic() >= self._end
 
     def until_deadline(self, step: str, try_once: Callable[[], T]) -> T:
         """Call until it doesn't raise ``UnavailableError``; then the last refusal becomes the error.

@@ -37,6 +37,7 @@ class ProbeOrder(BaseModel):
         metrics_path: Prometheus text, or None where the runtime has none; likewise.
         tool_calls: whether the runtime was started with a parser for the model's tool calls.
         deadline_seconds: for all steps together; a starting server is asked again until then.
+        longest_seconds: beyond this nothing is waited for, whatever has begun; None lets the last request end.
         request_seconds: for one request; for a streamed one, between two pieces.
         expect_api_key: whether the endpoint must refuse a wrong key.
         api_key_file: holds the API key; None where it comes from ``SLIPWAY_API_KEY``.
@@ -52,6 +53,7 @@ class ProbeOrder(BaseModel):
     metrics_path: str | None = "/metrics"
     tool_calls: bool = False
     deadline_seconds: float = Field(default=120, gt=0)
+    longest_seconds: float | None = Field(default=None, gt=0)
     request_seconds: float = Field(default=60, gt=0)
     expect_api_key: bool = True
     api_key_file: str | None = None
@@ -106,13 +108,14 @@ class WatchOrder(BaseModel):
 
     Attributes:
         endpoints: in any order.
-        at_once: how many are probed at the same time; each has at most one connection or two.
+        at_once: how many are begun side by side; one that is slow to answer does not keep others from beginning. Each
+            has at most one connection or two.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     endpoints: list[WatchedEndpoint]
-    at_once: int = Field(default=64, ge=1, le=512)
+    at_once: int = Field(default=16, ge=1, le=512)
 
 
 class Sight(BaseModel):

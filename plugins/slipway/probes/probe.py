@@ -7,6 +7,7 @@ checks, a chat template that is missing, a worker that dies at the first request
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import secrets
@@ -72,11 +73,13 @@ def _ask(
     say: Callable[[str], None],
     sleep: Callable[[float], None],
 ) -> ProbeResult:
+    began = time.monotonic()
     client = Client(
         base_url=order.base_url,
         api_key=api_key_of(order),
         request_seconds=order.request_seconds,
-        deadline=time.monotonic() + order.deadline_seconds,
+        deadline=began + order.deadline_seconds,
+        end=began + (order.longest_seconds or math.inf),
         outside=outside,
         sleep=sleep,
     )

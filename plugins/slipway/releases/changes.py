@@ -24,7 +24,7 @@ class Changes:
         *,
         release_id: int,
         run_id: str,
-        kind: Literal["scale", "remove"],
+        kind: Literal["scale", "remove", "restart"],
         detail: Mapping[str, Any],
         reason: str = "",
         actor: str = "",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from slipway.errors import ReleaseError, UsageError, bounded
 from slipway.releases.locations import DATABASE_VARIABLE as VARIABLE
 from slipway.releases.locations import data_directory
 
-HEAD = "0004"
+HEAD = "0006"
 """The newest migration. Kept here so that opening an up-to-date history needs no Alembic, which is slow to import."""
 
 BUSY_SECONDS = 30.0
@@ -93,19 +93,20 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self, *, endpoint: str | None = None) -> Iterator[Session]:
-        """A transaction that writes. Two writers of the same endpoint take turns.
+    def writing(self, *, endpoint: str | Collection[str] = ()) -> Iterator[Session]:
+        """A transaction that writes. Two writers of the same endpoint, or endpoints, take turns.
 
         SQLite has one writer at all: the transaction starts as such (BEGIN IMMEDIATE), because one that starts
         reading and then writes fails at once when another has written, whatever it is willing to wait. On
         PostgreSQL an advisory lock by the endpoint's name does the same for this endpoint alone; it ends with the
-        transaction.
+        transaction. Those of several are taken in one order, so that no two writers wait for each other.
         """
+        endpoints = [endpoint] if isinstance(endpoint, str) else sorted(endpoint)
         engine = self.engine.execution_options(**{_WRITES: True})
         with self.one_line_errors(), Session(engine, expire_on_commit=False) as session, session.begin():
-            if endpoint is not None and not self.is_sqlite:
+            for name in endpoints if not self.is_sqlite else ():
                 lock = text("SELECT pg_advisory_xact_lock(:space, hashtext(:endpoint))")
-                session.execute(lock, {"space": _LOCK_SPACE, "endpoint": endpoint})
+                session.execute(lock, {"space": _LOCK_SPACE, "endpoint": name})
             yield session
 
     @contextmanager

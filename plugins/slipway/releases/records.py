@@ -158,7 +158,7 @@ class ChangeRecord(_Record):
     Attributes:
         run_id: the run; one run changes an endpoint once.
         release_id: the release that it was done to.
-        kind: ``scale`` or ``remove``.
+        kind: ``scale``, ``remove``, or ``restart`` by the regular probes.
         detail: what was asked, and what was found.
         failure: why it failed, or None.
     """
@@ -178,6 +178,18 @@ class ChangeRecord(_Record):
 
 
 State = Literal["serving", "failing", "stopped"]
+
+
+class StateSeen(_Record):
+    """What a probe saw of an endpoint; the attributes are those of ``StateRecord``."""
+
+    endpoint: str
+    cluster: str
+    state: State
+    release_number: int
+    reason: str = ""
+    seconds: float | None = None
+    ttft_seconds: float | None = None
 
 
 class StateRecord(_Record):
@@ -204,6 +216,26 @@ class StateRecord(_Record):
     alerted: bool
 
 
+class DriftRecord(_Record):
+    """How an endpoint differs from its release, as long as that stayed the same.
+
+    Attributes:
+        differences: each with ``object``, ``field``, ``what`` (changed, removed, added, deleted), ``was``, ``now``,
+            ``manager`` and ``at``; none when it is as it was released, after it was not.
+        since, seen: the first and the last look that found just these.
+        alerted: whether it was told.
+    """
+
+    id: int
+    endpoint: str
+    cluster: str
+    release_number: int
+    differences: list[dict[str, str]]
+    since: AwareDatetime
+    seen: AwareDatetime
+    alerted: bool
+
+
 class HourRecord(_Record):
     """The probes of one endpoint in one hour.
 
@@ -220,6 +252,46 @@ class HourRecord(_Record):
     streamed: int
     ttft_sum: float
     ttft_max: float
+
+
+class ReleaseLine(_Record):
+    """What a list says of a release; the attributes are those of ``Release``."""
+
+    id: int
+    endpoint: str
+    number: int
+    run_id: str
+    cluster: str
+    namespace: str
+    status: Status
+    label: str
+    images: list[str]
+    weights_source: str
+    weights_digest: str | None
+    reason: str
+    actor: str
+    failure: str | None
+    created_at: AwareDatetime
+    finished_at: AwareDatetime | None
+    rollback_of: int | None
+    returning_to: int | None
+    evidence: str | None
+
+
+class EndpointLine(_Record):
+    """What a list says of an endpoint.
+
+    Attributes:
+        newest: its newest release, whatever became of it.
+        good: the number of the release that serves; None where nothing does.
+        state: as the last probe saw it; None before the first.
+        differences: how many things somebody changed since the release.
+    """
+
+    newest: ReleaseLine
+    good: int | None
+    state: StateRecord | None
+    differences: int
 
 
 class FindingRecord(_Record):

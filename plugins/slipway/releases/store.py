@@ -14,6 +14,8 @@ from sqlalchemy import select
 from slipway.errors import ReleaseError
 from slipway.releases.changes import Changes
 from slipway.releases.database import Database, database_url
+from slipway.releases.drifts import Drifts
+from slipway.releases.overview import Overview
 from slipway.releases.records import BROKEN, FAILED, GOOD, PENDING, SUPERSEDED, Release
 from slipway.releases.results import Results
 from slipway.releases.rows import (
@@ -31,9 +33,10 @@ from slipway.releases.rows import (
 )
 from slipway.releases.states import States
 from slipway.releases.tables import ReleaseRow
+from slipway.releases.told import ToldAssets
 
 
-class History(Results, Changes, States):
+class History(Results, Changes, States, Drifts, ToldAssets, Overview):
     """Releases and their results. Safe in several threads and processes: every call is one transaction."""
 
     @staticmethod
@@ -208,9 +211,11 @@ class History(Results, Changes, States):
             row = by_number(session, endpoint, number)
             return release_of(row) if row else None
 
-    def good_ones(self) -> Sequence[Release]:
-        """Return the release that serves of every endpoint."""
+    def good_ones(self, *, cluster: str | None = None) -> Sequence[Release]:
+        """Return the release that serves of every endpoint, of one cluster or of all."""
         wanted = select(ReleaseRow).where(ReleaseRow.status == GOOD).order_by(ReleaseRow.endpoint)
+        if cluster is not None:
+            wanted = wanted.where(ReleaseRow.cluster == cluster)
         with self.database.reading() as session:
             return [release_of(row) for row in session.scalars(wanted)]
 

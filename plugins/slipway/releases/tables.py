@@ -213,6 +213,30 @@ class StateRow(Table):
     alerted: Mapped[bool] = mapped_column(index=True)
 
 
+class DriftRow(Table):
+    """How an endpoint differs from its release; ``differences`` is a list of mappings, empty when it no longer does."""
+
+    __tablename__ = "drifts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    endpoint: Mapped[str] = mapped_column(String(253), index=True)
+    cluster: Mapped[str] = mapped_column(String(253))
+    release_number: Mapped[int]
+    differences: Mapped[list[dict[str, str]]] = mapped_column(JSON)
+    since: Mapped[datetime]
+    seen: Mapped[datetime]
+    alerted: Mapped[bool] = mapped_column(index=True)
+
+
+class ToldAssetRow(Table):
+    """An asset of Airflow's and when a run first told of it."""
+
+    __tablename__ = "told_assets"
+
+    name: Mapped[str] = mapped_column(String(600), primary_key=True)
+    since: Mapped[datetime]
+
+
 class HourRow(Table):
     """The probes of one endpoint in one hour, added up."""
 

@@ -1,9 +1,10 @@
-"""What a page says of looks at a cluster: findings in their order, what is new among them, counts in words."""
+"""What pages say: findings in their order and what is new among them, counts in words, addresses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from slipway.checks.findings import BY_URGENCY
 from slipway.releases.infrastructure import InspectionRecord
@@ -58,3 +59,22 @@ def _urgency(severity: str) -> int:
 def as_counts(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Return the counts that are not nought, the most urgent first."""
     return [(severity, counts[severity]) for severity in SEVERITIES if counts.get(severity)]
+
+
+def addresses(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return where clients reach an endpoint, by who reaches it, from a release's plan as it is stored."""
+    server, publication = plan.get("server") or {}, plan.get("publication") or {}
+    inside = f"http://{plan['object_name']}.{plan['namespace']}.svc:{server.get('port')}/v1"
+    found = [("Inside the cluster", inside)]
+    if ingress := publication.get("ingress"):
+        exposure = ingress["exposure"]
+        scheme = "https" if ingress.get("tls_secret") else "http"
+        found.append(("By the Ingress", f"{scheme}://{exposure['host']}{exposure['path']}"))
+    if route := publication.get("route"):
+        exposure = route["exposure"]
+        host = exposure["host"] or f"the hosts of Gateway {route['gateway']}"
+        found.append((f"By Gateway {route['gateway']}", f"{host}{exposure['path']}"))
+    return [
+        *found,
+        *((f"By Service {one['name']}", one["exposure"]["type"]) for one in publication.get("services", [])),
+    ]

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from slipway.weights.digest import Digest
 from slipway.weights.manifest import FileEntry
 
+_FEW_IN_A_FILE = 2
+"""So many streams in a file, its owner among them, leave it most of its order."""
+
 
 @dataclass(eq=False)
 class Job:
@@ -20,6 +23,7 @@ class Job:
         there: the parts that are written.
         digest: over the first ``hashed`` parts.
         busy: whether a thread is hashing the part that comes next, so that no other one does.
+        owner: the stream that takes its parts in order.
     """
 
     entry: FileEntry
@@ -28,6 +32,7 @@ class Job:
     digest: Digest
     hashed: int = 0
     busy: bool = False
+    owner: object = None
     tries: int = 0
     fetched: int = 0
     reused: int = 0
@@ -63,8 +68,20 @@ class Plan:
                 self._fresh.append(job)
             self._offer_for_hashing(job)
 
-    def take(self, own: Job | None, *, go_on: Callable[[], bool]) -> tuple[Job, int, bool] | None:
-        """The next part for a stream that was in the file ``own``; None when it should end.
+    def take(
+        self, stream: object, own: Job | None, *, streams: int, go_on: Callable[[], bool]
+    ) -> tuple[Job, int, bool] | None:
+        """The next part for a stream; None when it should end.
+
+        What arrives out of order is read back for the digest. One helper in a file therefore begins at its end, where
+        it does not come between its owner and the owner's next part. Of many helpers the owner has few parts left to
+        itself; they share the parts in order, so that the reading back follows closely.
+
+        Args:
+            stream: who asks.
+            own: the file that it was in.
+            streams: how many there are.
+            go_on: whether it shall fetch another part at all.
 
         Returns:
             The file, the part, and whether the stream shall feed its bytes to the file's digest.
@@ -77,12 +94,21 @@ class Plan:
                 if job is not None:
                     break
                 self.change.wait()
-            part = job.untaken.popleft()
+            if job.owner is None:
+                job.owner = stream
+            near = job.owner is stream or streams > _FEW_IN_A_FILE * len(self._open)
+            part = job.untaken.popleft() if near else job.untaken.pop()
             if not job.untaken and job in self._open:
                 self._open.remove(job)
             in_order = part == job.hashed and not job.busy
             job.busy = job.busy or in_order
             return job, part, in_order
+
+    def leave(self, stream: object, own: Job | None) -> None:
+        """Let another stream be the owner of a file."""
+        with self.change:
+            if own is not None and own.owner is stream:
+                own.owner = None
 
     def part_done(self, job: Job, part: int, *, count: int, in_order: bool) -> bool:
         """Note a part that is written; returns whether the file is complete and its digest with it."""
@@ -105,13 +131,16 @@ class Plan:
                 self.change.wait()
             return None if self.stop.is_set() else self._to_hash.popleft()
 
-    def may_hash_next(self, job: Job) -> bool:
-        """Whether the part after the hashed ones is there; the file is let go when it is not."""
+    def next_to_hash(self, job: Job) -> int | None:
+        """The part that whoever hashes a file takes next: its count when there is none after it any more.
+
+        None when it is not there yet. The file is let go then, and may be another thread's before this one looks again.
+        """
         with self.change:
-            if job.hashed in job.there:
-                return True
-            job.busy = job.hashed == job.count
-            return False
+            if job.hashed in job.there or job.hashed == job.count:
+                return job.hashed
+            job.busy = False
+            return None
 
     def verified(self, job: Job, digest: str) -> None:
         """Note a file's digest as right."""

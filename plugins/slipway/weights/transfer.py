@@ -1,11 +1,11 @@
 """The engine: streams fetch parts, and each file's digest is taken while it still comes.
 
 A stream prefers to go on with the file that it is in: its bytes then arrive in order and are hashed from the stream's
-own buffer, without a second read. A stream without a file of its own helps another one; such parts are read back for
-the digest as soon as all before them are there. So hashing keeps up with the network on as many cores as there are
-streams, and a file's digest is known a moment after its last byte. Memory is one block for each thread whatever the
-model's size. The thread that called waits, tells the progress, syncs what was written in groups, opens more streams
-while that helps, and stops all of them when one fails or a signal arrives.
+own buffer, without a second read. A stream without a file of its own helps another one, from its end if it is alone at
+that; such parts are read back for the digest as soon as all before them are there. So hashing keeps up with the
+network on as many cores as there are streams, and a file's digest is known a moment after its last byte. Memory is one
+block for each thread whatever the model's size. The thread that called waits, tells the progress, syncs what was
+written in groups, opens more streams while that helps, and stops all of them when one fails or a signal arrives.
 """
 
 from __future__ import annotations
@@ -152,7 +152,10 @@ def _fetch_parts(plan: Plan, settings: Settings, pace: Pace, number: int) -> Non
     stream = Stream(wire=Wire(stall_seconds=settings.stall_seconds), view=view)
     own: Job | None = None
     try:
-        while (taken := plan.take(own, go_on=lambda: number < pace.streams)) is not None:
+        while True:
+            taken = plan.take(stream, own, streams=pace.streams, go_on=lambda: number < pace.streams)
+            if taken is None:
+                return
             own, part, in_order = taken
             feed = own.digest.update if in_order else None
             count = fetch_part(
@@ -164,6 +167,7 @@ def _fetch_parts(plan: Plan, settings: Settings, pace: Pace, number: int) -> Non
             if plan.part_done(own, part, count=count, in_order=in_order):
                 _conclude(own, plan=plan, settings=settings)
     finally:
+        plan.leave(stream, own)
         stream.wire.close()
 
 
@@ -172,24 +176,31 @@ def _hash_files(plan: Plan, settings: Settings) -> None:
     while (job := plan.take_for_hashing()) is not None:
         file = settings.directory / job.entry.path
         try:
-            _catch_up(job, file, view=view, plan=plan, part_size=settings.part_size)
+            complete = _catch_up(job, file, view=view, plan=plan, part_size=settings.part_size)
         except OSError as error:
             raise explain(error, about=str(file)) from error
         if plan.stop.is_set():
             return
-        if job.hashed == job.count:
+        if complete:
             _conclude(job, plan=plan, settings=settings)
 
 
-def _catch_up(job: Job, file: Path, *, view: memoryview, plan: Plan, part_size: int) -> None:
-    """Read back and hash the parts that are there in a row after what is hashed already."""
+def _catch_up(job: Job, file: Path, *, view: memoryview, plan: Plan, part_size: int) -> bool:
+    """Read back and hash the parts that are there in a row after what is hashed already.
+
+    Returns:
+        Whether that was the file's end. Afterwards nobody else but the caller may say so: a file that was let go may
+        have come to its end in another thread.
+    """
     if not job.count:
-        return
+        return True
     back = ReadBack(file, view=view)
     try:
-        while plan.may_hash_next(job):
-            position = job.hashed * part_size
-            stop = position + part_length(job.entry, job.hashed, part_size=part_size)
+        while (part := plan.next_to_hash(job)) is not None:
+            if part == job.count:
+                return True
+            position = part * part_size
+            stop = position + part_length(job.entry, part, part_size=part_size)
             while position < stop and not plan.stop.is_set():
                 block = back.read(position)[: stop - position]
                 if not block:
@@ -202,10 +213,11 @@ def _catch_up(job: Job, file: Path, *, view: memoryview, plan: Plan, part_size: 
                 job.digest.update(block)
                 position += len(block)
             if plan.stop.is_set():
-                return
+                return False
             job.hashed += 1
     finally:
         back.close()
+    return False
 
 
 def _conclude(job: Job, *, plan: Plan, settings: Settings) -> None:

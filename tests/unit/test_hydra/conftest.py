@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra_known import DOCUMENTS, Go
 
 from sandbox import gobuild, settings
+from tests.unit.test_hydra.hydra_known import DOCUMENTS, Go
 
 ORACLE = gobuild.Tool(name="gotemplate", module="gotemplate", package=".", programs=("gotemplate",))
 

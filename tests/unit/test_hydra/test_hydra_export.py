@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra_known import DOCUMENTS, Go
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from slipway.catalog.records import Runtime
 from slipway.hydra import Exported, HydraError, export_runtime, import_runtimes
 from slipway.hydra.tree import VARIABLES, Kind
 from slipway.manifests.arguments import fill
+from tests.unit.test_hydra.hydra_known import DOCUMENTS, Go
 
 FIXED = {
     "CONTEXT_LENGTH": "4096",

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra_known import DOCUMENTS, VALUES, Go
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from slipway.hydra.writing import yaml_text
 from slipway.manifests.arguments import fill
 from slipway.manifests.planning import make_plan
 from slipway.manifests.render import render
+from tests.unit.test_hydra.hydra_known import DOCUMENTS, VALUES, Go
 
 CONFIG, AGENT = DOCUMENTS / "config.yaml", DOCUMENTS / "agent.yaml"
 FULL = DOCUMENTS / "full.yaml"

@@ -8,8 +8,6 @@ from typing import Any
 
 import jinja2
 import pytest
-from hydra_generated import templates, variables
-from hydra_known import VALUES, Go
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +17,8 @@ from slipway.hydra.gowrite import write_go
 from slipway.hydra.jinja import parse_jinja, write_jinja
 from slipway.hydra.shell import check_quotes
 from slipway.hydra.tree import Body
+from tests.unit.test_hydra.hydra_generated import templates, variables
+from tests.unit.test_hydra.hydra_known import VALUES, Go
 
 ENVIRONMENTS = [
     jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=keeps)

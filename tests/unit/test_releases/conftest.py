@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pending import pending_values
 from sqlalchemy import NullPool, create_engine, make_url, text
 
 from slipway.releases.database import Database
 from slipway.releases.records import Release
 from slipway.releases.store import History
 from slipway.releases.tables import Table
+from tests.unit.test_releases.pending import pending_values
 
 
 def _programs() -> Path | None:

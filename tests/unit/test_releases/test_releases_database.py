@@ -18,7 +18,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from pending import pending_values
 from sqlalchemy import create_engine, text
 
 import slipway.releases
@@ -27,6 +26,7 @@ from slipway.releases.database import HEAD, Database
 from slipway.releases.database import database_url as named_url
 from slipway.releases.store import History
 from slipway.releases.tables import Table
+from tests.unit.test_releases.pending import pending_values
 
 WRITERS, EACH = 4, 8
 

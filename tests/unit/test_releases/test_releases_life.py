@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from slipway.errors import ReleaseError
-from slipway.releases.records import Release
+from slipway.releases.records import Release, State, StateSeen
 from slipway.releases.store import History
 
 Pend = Callable[..., Release]
@@ -97,6 +98,34 @@ def test_only_a_change_to_and_from_failing_is_to_be_told(
     for state in untold:
         history.note_told(state.id)
     assert history.untold_states() == []
+
+
+def test_what_is_kept_of_many_at_once_is_what_would_be_kept_of_each(history: History) -> None:
+    def seen(*states: tuple[str, State]) -> list[StateSeen]:
+        place: Any = {"cluster": "sandbox", "release_number": 1, "seconds": 2.0}
+        return [StateSeen(endpoint=name, state=state, **place) for name, state in states]
+
+    history.record_states(seen(("a", "serving"), ("b", "failing"), ("c", "stopped")), now=NOON)
+    rows = history.record_states(
+        seen(("c", "failing"), ("a", "serving"), ("b", "serving"), ("new", "serving")),
+        now=NOON + timedelta(minutes=5),
+    )
+    assert history.record_states([]) == []
+
+    assert [(row.endpoint, row.state, row.since) for row in rows] == [
+        ("c", "failing", NOON + timedelta(minutes=5)),
+        ("a", "serving", NOON),
+        ("b", "serving", NOON + timedelta(minutes=5)),
+        ("new", "serving", NOON + timedelta(minutes=5)),
+    ]
+    assert [row.endpoint for row in history.untold_states()] == ["b", "c", "b"]
+    hours = {name: history.hours(name) for name in ("a", "b", "c", "new")}
+    assert {name: (hour.probes, hour.failures) for name, [hour] in hours.items()} == {
+        "a": (2, 0),
+        "b": (2, 1),
+        "c": (1, 1),
+        "new": (1, 0),
+    }
 
 
 def test_hours_add_up_and_a_state_lasts_from_its_first_probe_to_its_last(history: History) -> None:

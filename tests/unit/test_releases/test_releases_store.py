@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from pending import OBJECTS
 from pydantic import ValidationError
 from sqlalchemy import text
 
 from slipway.errors import ReleaseError
 from slipway.releases.records import Release
 from slipway.releases.store import History
+from tests.unit.test_releases.pending import OBJECTS
 
 Pend = Callable[..., Release]
 

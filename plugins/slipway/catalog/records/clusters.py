@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from slipway.catalog.records.accelerators import AcceleratorChange
 from slipway.catalog.records.fields import (
@@ -24,6 +24,19 @@ from slipway.catalog.records.fields import (
     Text,
 )
 from slipway.catalog.records.setup import Setup
+
+
+def _is_page_of_pods(address: str) -> str:
+    try:
+        address.format(namespace="n", pod="p")
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError("may have {namespace} and {pod}, and no other braces") from error
+    return address
+
+
+PodPage = Annotated[
+    str, Field(pattern=r"^https?://[^\s]+$", max_length=500), AfterValidator(_is_page_of_pods)
+]
 
 
 class Storage(Record):
@@ -153,6 +166,8 @@ class Cluster(Record):
         context: the kubeconfig context that the terminal uses; None for the current one.
         registry: the prefix of images that this project builds.
         registry_rewrite: prefixes of images that are pulled from elsewhere here; the longest match counts.
+        pod_page: the address of a pod's page in the cluster's own console, with ``{namespace}`` and ``{pod}``; tasks
+            link to it.
         repositories: the prefixes from which an override may take an image.
         image_pull_policy: Never where images are imported into the node instead of pulled.
         accelerators: those on offer, each with what is otherwise here than in its record (``{}`` for nothing).
@@ -167,6 +182,7 @@ class Cluster(Record):
     registry: ImagePrefix
     registry_rewrite: dict[ImagePrefix, ImagePrefix] = {}
     repositories: list[ImagePrefix] = []
+    pod_page: PodPage | None = None
     image_pull_policy: Literal["Never", "IfNotPresent", "Always"] = "IfNotPresent"
     image_pull_secrets: list[ObjectName] = []
     storage: Storage

@@ -128,11 +128,21 @@ class Volume(Record):
         return self
 
 
+SecretEntry = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
+
+
 class ApiKey(Record):
-    """The Secret whose key clients must present; Slipway passes it by reference and never reads it."""
+    """The Secret whose key clients must present; Slipway passes it by reference and never reads it.
+
+    Attributes:
+        key: the entry with the key that Slipway's own requests use.
+        accepted: the entry with all keys that the program accepts, as YAML; only for a program that reads such a file.
+            `slipway key` writes both.
+    """
 
     secret: ObjectName
-    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,253}$")] = "api-key"
+    key: SecretEntry = "api-key"
+    accepted: SecretEntry | None = None
 
 
 class Parallel(Record):
@@ -218,6 +228,8 @@ class Autoscaling(Record):
         by: ``hpa`` (needs prometheus-adapter) or ``keda`` (needs KEDA and Prometheus).
         waiting_requests: add replicas when so many requests wait per replica.
         kv_cache_percent: add replicas when so much of the KV cache is used.
+        ttft_seconds: add replicas while the time to first token is longer: its 95th percentile over two minutes. Only
+            KEDA can ask for it: prometheus-adapter hands on gauges of pods, and no percentile over all of them.
         idle_replicas: what KEDA goes down to without any request; only 0 makes a difference.
     """
 
@@ -226,6 +238,7 @@ class Autoscaling(Record):
     maximum: Annotated[int, Field(ge=1, le=256)]
     waiting_requests: Annotated[int, Field(ge=1)] | None = 5
     kv_cache_percent: Annotated[int, Field(ge=1, le=100)] | None = None
+    ttft_seconds: Annotated[float, Field(gt=0, le=600)] | None = None
     idle_to_zero: bool = False
     cooldown_seconds: Annotated[int, Field(ge=0, le=3600)] = 300
 
@@ -233,10 +246,12 @@ class Autoscaling(Record):
     def _consistent(self) -> Autoscaling:
         if self.maximum < self.minimum:
             raise ValueError("maximum is less than minimum")
-        if self.waiting_requests is None and self.kv_cache_percent is None:
-            raise ValueError("name a metric: waiting_requests or kv_cache_percent")
+        if self.waiting_requests is None and self.kv_cache_percent is None and self.ttft_seconds is None:
+            raise ValueError("name a metric: waiting_requests, kv_cache_percent or ttft_seconds")
         if self.idle_to_zero and self.by == "hpa":
             raise ValueError("only keda scales to zero")
+        if self.ttft_seconds is not None and self.by == "hpa":
+            raise ValueError("only keda goes by the time to first token")
         return self
 
 
@@ -262,6 +277,7 @@ class Endpoint(Record):
         compile_cache: the size of a volume that keeps compiled kernels over restarts; None for none.
         workload: the benchmark load of the measure step and of the nightly benchmark.
         nightly: whether the nightly benchmark measures it.
+        restart_after: after how many minutes of failing probes its pods are started anew, once; None for never.
     """
 
     name: Name
@@ -300,3 +316,4 @@ class Endpoint(Record):
     compile_cache: Quantity | None = None
     workload: Name | None = None
     nightly: bool = True
+    restart_after: Annotated[int, Field(ge=5, le=1440)] | None = None

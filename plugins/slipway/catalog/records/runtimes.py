@@ -59,12 +59,15 @@ class Program(Record):
             marked "not run".
         cross_origin: the argument, with ``{origin}`` in it, that makes it answer browsers' preflights for an origin;
             None where it answers all of them, or none.
+        keys_file: the flag by which it reads, from a YAML file, the API keys that it accepts, and since which version
+            it reads several; None where it takes one key at a time.
         protected: flags that neither an endpoint nor an override may set, with any of the program's runtimes.
     """
 
     name: Name
     parsed_version: Version | None = None
     cross_origin: Argument | None = None
+    keys_file: ArgumentRule | None = None
     arguments: list[ArgumentRule] = []
     protected: list[Flag] = []
 

@@ -145,6 +145,19 @@ class Route(Record):
     timeout_seconds: Annotated[int, Field(gt=0, le=86_400)] = 600
 
 
+class HydraApi(Record):
+    """How the Hydra that this cluster belongs to is asked for its records.
+
+    Attributes:
+        url: of its console, below which its API is: ``https://console.example.com``.
+        connection: an Airflow connection whose password is an access key of somebody who may read models. A terminal,
+            which has no Airflow, reads ``AIRFLOW_CONN_<ID>``.
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?$")]
+    connection: ConnectionId
+
+
 class Setup(Record):
     """What a cluster consists of besides endpoints: rendered by ``slipway render --cluster``, made by ``prepare``.
 
@@ -155,10 +168,12 @@ class Setup(Record):
         node_labels: labels that nodes need (``gpu: "on"`` for HAMi).
         labelled_nodes: which nodes get them; with none named, ``prepare`` asks for it.
         rights: who gets the rights that Slipway's jobs need; None where somebody else gives them.
+        hydra: how Hydra is asked for models and vendors; None where nobody asks it.
     """
 
     connection: ConnectionId | None = None
     context: Text | None = None
+    hydra: HydraApi | None = None
     gateway_api: GatewayApi | None = None
     namespaces: list[NamespaceSetup] = []
     rights: Rights | None = None

@@ -11,6 +11,7 @@ from slipway.checks.datasets import check_datasets, needs_datasets
 from slipway.checks.gateway import check_gateway_api, check_gateways, needs_gateway
 from slipway.checks.hami import check_hami
 from slipway.checks.hydra import chart_of, check_hydra
+from slipway.checks.hydra_records import belongs_to_hydra, check_hydra_records
 from slipway.checks.hydra_server import check_hydra_server, server_chart_of
 from slipway.checks.programs import check_apis, check_webhooks
 
@@ -120,6 +121,15 @@ CLUSTERS: tuple[Check, ...] = (
         needs=lambda site: server_chart_of(site) is not None,
         remedy="Install or configure Hydra",
         rights=(rights.PROGRAMS, rights.HYDRA_CONFIG, rights.SERVICES, rights.SLICES),
+    ),
+    Check(
+        id="hydra-records",
+        title="Hydra has the models that are served here, and their vendors",
+        scope="cluster",
+        function=check_hydra_records,
+        needs=belongs_to_hydra,
+        remedy="Register them in Hydra's operations platform",
+        deadline=25,
     ),
     Check(
         id="datasets",

@@ -125,8 +125,7 @@ class Web:
         try:
             answer = self._pool.request(method, url, headers=headers, preload_content=False)
         except urllib3.exceptions.HTTPError as error:
-            why = bounded(f"{type(error).__name__} at {urlsplit(url).hostname}", limit=160)
-            raise TransientError(why) from error
+            raise TransientError(bounded(_words(error, host=urlsplit(url).hostname), limit=160)) from error
         if answer.status in {200, 206}:
             self._was_admitted = True
             return answer
@@ -169,3 +168,24 @@ class Web:
             why=bounded(why, limit=200),
             remedy="check the address, and that the cluster's network lets this pod out to it",
         )
+
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (urllib3.exceptions.NameResolutionError, "the name {host} is not known there"),
+    (
+        urllib3.exceptions.NewConnectionError,
+        "no connection to {host}: it is refused, or there is no way to it",
+    ),
+    (urllib3.exceptions.ConnectTimeoutError, "{host} does not answer in time"),
+    (urllib3.exceptions.ReadTimeoutError, "{host} does not answer in time"),
+    (urllib3.exceptions.SSLError, "the certificate of {host} is not accepted"),
+)
+
+
+def _words(error: urllib3.exceptions.HTTPError, *, host: str | None) -> str:
+    """Why a server gave no answer; not urllib3's own text, which has the address with all that is in it."""
+    cause = getattr(error, "reason", None) or error
+    for kind, words in _REASONS:
+        if isinstance(cause, kind):
+            return words.format(host=host)
+    return f"{type(cause).__name__} at {host}"
