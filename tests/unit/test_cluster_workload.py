@@ -261,6 +261,7 @@ def unseen(scheduler: str, *, seconds: float) -> Object:
 
 
 CPU = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims"
+UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
 TAINT = "0/1 nodes are available: 1 node(s) had untolerated taint {gpu: true}. preemption: not helpful"
 
 DOOMED: dict[str, tuple[Verdict, str, list[str]]] = {
@@ -400,7 +401,7 @@ DOOMED: dict[str, tuple[Verdict, str, list[str]]] = {
     ),
     "no such storage class": (
         judged(
-            [unscheduled("pod has unbound immediate PersistentVolumeClaims", seconds=3)],
+            [unscheduled(UNBOUND, seconds=3)],
             [
                 event(
                     "ProvisioningFailed",
@@ -413,9 +414,14 @@ DOOMED: dict[str, tuple[Verdict, str, list[str]]] = {
         "ClaimNotBound",
         ['"fast" not found', "kubectl get storageclass"],
     ),
+    "a claim of a volume that nobody makes, and nobody says why": (
+        judged([unscheduled(UNBOUND, seconds=70)], [], [claim(volumeName="shared")]),
+        "Unschedulable",
+        ["unbound immediate", "kubectl describe pvc"],
+    ),
     "provisioner silent": (
         judged(
-            [unscheduled("pod has unbound immediate PersistentVolumeClaims", seconds=3)],
+            [unscheduled(UNBOUND, seconds=3)],
             [
                 event(
                     "ExternalProvisioning",
@@ -569,6 +575,10 @@ PROGRESSING: dict[str, tuple[Verdict, str]] = {
             [claim()],
         ),
         "has no node yet",
+    ),
+    "a volume that is there and soon bound": (
+        judged([unscheduled(UNBOUND, seconds=45)], [], [claim(volumeName="shared")]),
+        "unbound immediate",
     ),
     "kubelet still reads secrets": (
         judged([pod(state=waiting("CreateContainerConfigError", "failed to sync secret cache"))]),

@@ -12,6 +12,7 @@ from slipway.cluster.verdict import Doom, Limits, condition, lasted
 from slipway.errors import bounded
 
 _OWN_SCHEDULER = "default-scheduler"
+_UNBOUND = "unbound immediate PersistentVolumeClaims"
 _LOST_PODS = frozenset({"UnexpectedAdmissionError", "OutOfcpu", "OutOfmemory", "OutOfpods", "NodeAffinity"})
 
 
@@ -145,6 +146,9 @@ def _unschedulable(
     if making_room and not missing_claim:
         return None
     grace = limits.missing if missing_claim else limits.unschedulable
+    if _UNBOUND in message:
+        # A volume that is there is bound at the controller's next look, every 15 s or more.
+        grace = max(grace, limits.provision)
     if events_of(events, pod, reasons=("TriggeredScaleUp",)):
         grace = max(grace, limits.scale_up)
     if not lasted(scheduled.get("lastTransitionTime"), now, grace):
