@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from sandbox.settings import CHECKOUT
 from slipway.catalog.read import read_catalog
 from slipway.cluster.apply import apply, inventory_of
 from slipway.cluster.client import Cluster
-from slipway.cluster.objects import Ref
+from slipway.cluster.objects import Object, Ref
 from slipway.cluster.verdict import moment
 from slipway.cluster.watch import wait_for_workload_sync
 from slipway.manifests.overrides import parse_overrides
@@ -171,11 +171,28 @@ def _claim(name: str, namespace: str) -> Ref:
 
 def _gone(cluster: Cluster, ref: Ref) -> None:
     cluster.delete(ref)
+    _until(lambda: _read(cluster, ref) is None, or_else=f"{ref} does not go")
+
+
+def _bound(cluster: Cluster, claim: Ref) -> None:
+    """Wait for the controller's look at the claim, which would else be a part of the first start."""
+
+    def is_bound() -> bool:
+        found = _read(cluster, claim)
+        return found is not None and found["status"].get("phase") == "Bound"
+
+    _until(is_bound, or_else=f"{claim} is not bound")
+
+
+def _read(cluster: Cluster, ref: Ref) -> Object | None:
+    return cluster.get(api_version=ref.apiVersion, kind=ref.kind, namespace=ref.namespace, name=ref.name)
+
+
+def _until(done: Callable[[], bool], *, or_else: str) -> None:
     deadline = time.monotonic() + 120
-    place = {"api_version": ref.apiVersion, "kind": ref.kind, "name": ref.name}
-    while cluster.get(**place, namespace=ref.namespace) is not None:
+    while not done():
         if time.monotonic() > deadline:
-            raise SystemExit(f"{ref} does not go")
+            raise SystemExit(or_else)
         time.sleep(0.5)
 
 
@@ -242,6 +259,7 @@ def _volume(cluster: Cluster, tools: Path) -> Iterator[None]:
     for one in (volume, claim):
         cluster.apply(one)
     try:
+        _bound(cluster, _claim(TOOLS, "models"))
         yield
     finally:
         _gone(cluster, _claim(TOOLS, "models"))
