@@ -24,10 +24,12 @@ def ensure(config: Settings) -> None:
         commands.run(["ip", "link", "add", settings.NODE_DEVICE, "type", "bridge"])
     commands.run(["ip", "address", "replace", f"{settings.NODE_IP}/32", "dev", settings.NODE_DEVICE])
     commands.run(["ip", "link", "set", settings.NODE_DEVICE, "up"])
-    # The addresses of load balancers are nobody's: kube-proxy leads what is sent to them to pods. The route makes this
-    # machine send it, also where there is no other route, and goes with the device.
-    addresses = ["ip", "route", "replace", settings.LOAD_BALANCER_CIDR, "dev", settings.NODE_DEVICE]
-    commands.run([*addresses, "src", settings.NODE_IP])
+    # The addresses of Services and load balancers are nobody's: kube-proxy leads what is sent to them to pods. The
+    # routes make this machine send it, also where there is no other route, and go with the device. What kube-proxy has
+    # no rule for in that moment ends here, and not at the machine's gateway, which may have an answer of its own.
+    for addresses in (settings.SERVICE_CIDR, settings.LOAD_BALANCER_CIDR):
+        route = ["ip", "route", "replace", addresses, "dev", settings.NODE_DEVICE]
+        commands.run([*route, "src", settings.NODE_IP])
     text = render("templates/cni.conflist.j2", bridge=settings.POD_BRIDGE, pod_cidr=settings.POD_CIDR)
     write(config.home / "cni" / "10-slipway.conflist", text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import ssl
 import subprocess
@@ -171,3 +172,12 @@ def test_what_is_secret_only_its_owner_reads() -> None:
     files = [CONFIG.home / "env", *CONFIG.secrets.iterdir(), *CONFIG.pki.glob("**/*.key")]
     files += [*(CONFIG.home / "supervisor").iterdir(), *CONFIG.kubeconfigs.glob("*.conf")]
     assert [file for file in files if Path(file).stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("addresses", [settings.SERVICE_CIDR, settings.LOAD_BALANCER_CIDR])
+def test_an_address_that_no_service_has_is_not_asked_of_the_machines_network(addresses: str) -> None:
+    unused = str(list(ipaddress.ip_network(addresses).hosts())[-1])
+
+    routed = subprocess.run(["ip", "route", "get", unused], capture_output=True, text=True, check=True)
+
+    assert f"dev {settings.NODE_DEVICE} " in routed.stdout
