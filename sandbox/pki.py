@@ -25,8 +25,12 @@ CLIENTS = {
     "metallb": "system:metallb",
     "kwok": "system:kwok",
     "traefik": "system:traefik",
+    "keda": "system:keda",
+    "prometheus": "system:prometheus",
     "slipway": "slipway",
 }
+
+_USES = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
 def ensure(config: Settings) -> None:
@@ -72,6 +76,9 @@ def server_certificate(
 ) -> tuple[Path, Path]:
     """A server's certificate by the cluster's authority, and its key; made once, good for as long as the authority.
 
+    A program may show it as a client too, as the two halves of KEDA do to each other. The API server takes it for a
+    user of that name, who has no rights.
+
     Returns:
         The files ``tls.crt`` and ``tls.key``, alone in a folder.
     """
@@ -94,7 +101,7 @@ def server_certificate(
         .not_valid_before(datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5))
         .not_valid_after(authority.not_valid_after_utc)
         .add_extension(x509.SubjectAlternativeName(subjects), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_USES), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(authority_key, hashes.SHA256())  # type: ignore[arg-type]
     )

@@ -13,6 +13,8 @@ import httpx
 from slipway.errors import SlipwayError, UsageError, bounded
 
 FINISHED = ("success", "failed")
+# What a failed step leaves, by operators/notes.py, which imports Airflow.
+FAILURE, REFUSED = "failure", "refused"
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,14 @@ class Outcome:
 
     Attributes:
         failures: one line of each step that failed, the first failure first.
+        refused: the first of them refused what the run asked for: a mistake of whoever asked.
     """
 
     run_id: str
     state: str
     seconds: float
     failures: list[str] = field(default_factory=list)
+    refused: bool = False
 
 
 class AirflowRest:
@@ -119,8 +123,14 @@ class AirflowRest:
                 seen[name] = now
             elapsed = time.monotonic() - started
             if state in FINISHED:
-                failures = [] if state == "success" else self.failures(dag_id, run_id)
-                return Outcome(run_id=run_id, state=state, seconds=elapsed, failures=failures)
+                failed = [] if state == "success" else self._failed(dag_id, run_id)
+                return Outcome(
+                    run_id=run_id,
+                    state=state,
+                    seconds=elapsed,
+                    failures=[self._why(dag_id, run_id, step) for step in failed],
+                    refused=bool(failed) and self._left(dag_id, run_id, failed[0], REFUSED) is True,
+                )
             if elapsed > seconds:
                 raise SlipwayError("the run has not ended in time", about=f"{dag_id} {run_id}", why=state)
             time.sleep(every)
@@ -136,17 +146,20 @@ class AirflowRest:
 
     def failures(self, dag_id: str, run_id: str) -> list[str]:
         """One line of each failed step of a run, as the step itself gave it."""
-        lines = []
-        for step in self.steps(dag_id, run_id):
-            if step["state"] != "failed":
-                continue
-            path = (
-                f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{step['task_id']}/xcomEntries/failure"
-            )
-            response = self._request("GET", path, params={"map_index": step["map_index"]})
-            reason = response.json()["value"] if response.is_success else "see the task's log"
-            lines.append(f"{_step_name(step)}: {reason}")
-        return lines
+        return [self._why(dag_id, run_id, step) for step in self._failed(dag_id, run_id)]
+
+    def _failed(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        return [step for step in self.steps(dag_id, run_id) if step["state"] == "failed"]
+
+    def _why(self, dag_id: str, run_id: str, step: Mapping[str, Any]) -> str:
+        reason = self._left(dag_id, run_id, step, FAILURE) or "see the task's log"
+        return f"{_step_name(step)}: {reason}"
+
+    def _left(self, dag_id: str, run_id: str, step: Mapping[str, Any], key: str) -> Any:
+        """What a step left under a key, or None."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{step['task_id']}/xcomEntries/{key}"
+        response = self._request("GET", path, params={"map_index": step["map_index"]})
+        return response.json()["value"] if response.is_success else None
 
     def log(self, dag_id: str, run_id: str, step: str, *, attempt: int = 1) -> str:
         """The log of a step's attempt as text."""

@@ -153,6 +153,14 @@ RIGHTS = [
     ("kwok", "", "nodes", "delete", "", False),
     ("kwok", "", "nodes", "patch", "", False),
     ("kwok", "", "secrets", "get", "", False),
+    ("keda", "apps", "statefulsets", "update", "scale", True),
+    ("keda", "apps", "statefulsets", "update", "", False),
+    ("keda", "autoscaling", "horizontalpodautoscalers", "create", "", True),
+    ("keda", "", "secrets", "get", "", False),
+    ("keda", "", "pods", "delete", "", False),
+    ("prometheus", "", "pods", "watch", "", True),
+    ("prometheus", "", "services", "update", "", False),
+    ("prometheus", "", "secrets", "get", "", False),
 ]
 
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 import pytest
@@ -18,73 +17,13 @@ from slipway.catalog.names import RELEASE_LABEL
 from slipway.cluster.objects import Object, labels_of
 from slipway.releases.records import Release
 from slipway.releases.store import History
+from tests.e2e.clients import Load, chat_of, load
 from tests.e2e.conftest import ENDPOINT, Run, Serving
 
 pytestmark = pytest.mark.e2e
 
-CHAT: dict[str, Any] = {
-    "model": ENDPOINT,
-    "messages": [{"role": "user", "content": "Tell me about ramps."}],
-    "max_tokens": 16,
-    "min_tokens": 16,
-    "stream": True,
-}
-
-
 # Tokens: some seconds for this model on a busy machine, fewer than its pods have to drain.
 LONG = 200
-
-
-@dataclass
-class Load:
-    """Clients that each stream one chat after the other, on a new connection each time.
-
-    Attributes:
-        seconds: how long each answer took.
-        failures: what went wrong, with the time of day.
-    """
-
-    url: str
-    api_key: str
-    clients: int = 2
-    seconds: list[float] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    over: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        while not self.over.wait(0.5):
-            started = time.monotonic()
-            try:
-                self.chat()
-                self.seconds.append(time.monotonic() - started)
-            except (httpx.HTTPError, AssertionError) as error:
-                self.failures.append(f"{time.strftime('%X')} {type(error).__name__} {error}")
-
-    def chat(self) -> None:
-        headers = {"Authorization": f"Bearer {self.api_key}"}
-        with httpx.stream(
-            "POST", self.url, json=CHAT, headers=headers, timeout=120, trust_env=False
-        ) as answer:
-            assert answer.status_code == 200, answer.status_code
-            lines = [line for line in answer.iter_lines() if line]
-        assert lines[-1] == "data: [DONE]", lines[-1:]
-        assert not [line for line in lines if '"error"' in line], lines
-
-
-@contextmanager
-def load(serving: Serving) -> Iterator[Load]:
-    address = serving.services()[ENDPOINT]["spec"]["clusterIP"]
-    clients = Load(url=f"http://{address}:8000/v1/chat/completions", api_key=serving.api_key)
-    threads = [threading.Thread(target=clients.run, daemon=True) for _ in range(clients.clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield clients
-    finally:
-        clients.over.set()
-        for thread in threads:
-            thread.join(timeout=120)
-        print(f"{len(clients.seconds)} chats, {len(clients.failures)} failed: {clients.failures[:3]}")
 
 
 @dataclass
@@ -139,7 +78,7 @@ class LongChats:
         length = {"max_tokens": LONG, "min_tokens": LONG, "stream_options": {"include_usage": True}}
         try:
             with httpx.stream(
-                "POST", url, json={**CHAT, **length}, headers=headers, timeout=120, trust_env=False
+                "POST", url, json={**chat_of(LONG), **length}, headers=headers, timeout=120, trust_env=False
             ) as answer:
                 for line in answer.iter_lines():
                     lines += [line] if line else []
@@ -179,7 +118,10 @@ def replaced(deployed: Outcome, run: Run, serving: Serving, history: History) ->
     """Done once."""
     old = history.last_good(ENDPOINT)
     assert old is not None
-    with load(serving) as clients, long_chats(serving) as long:
+    with (
+        load(serving.cluster, endpoint=ENDPOINT, api_key=serving.api_key) as clients,
+        long_chats(serving) as long,
+    ):
         outcome = run(
             "redeploy_endpoint",
             endpoint=ENDPOINT,
@@ -221,7 +163,7 @@ def test_a_release_that_cannot_start_is_never_noticed(
 ) -> None:
     good = history.last_good(ENDPOINT)
     before = {pod["metadata"]["uid"] for pod in serving.pods()}
-    with load(serving) as clients:
+    with load(serving.cluster, endpoint=ENDPOINT, api_key=serving.api_key) as clients:
         outcome = run(
             "redeploy_endpoint",
             endpoint=ENDPOINT,

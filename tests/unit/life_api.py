@@ -158,7 +158,13 @@ class Api:
         return 200, self._store(path, _merged(self.objects.get(path, {}), body))
 
     def _delete(self, path: str, body: Objects, _: Any, dry: bool) -> tuple[int, Any]:
-        return (200, self.objects.pop(path)) if path in self.objects else (404, _status("NotFound", path))
+        if path not in self.objects:
+            return 404, _status("NotFound", path)
+        metadata = self.objects[path]["metadata"]
+        if metadata.get("finalizers"):
+            metadata["deletionTimestamp"] = self.now.isoformat()
+            return 200, self.objects[path]
+        return 200, self.objects.pop(path)
 
     def _store(self, path: str, body: Objects) -> Objects:
         self.version += 1

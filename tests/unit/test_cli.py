@@ -218,8 +218,9 @@ def unused_tcp_port() -> int:
 class Airflow:
     """A stand-in that answers as Airflow's API does, for our own logic of following a run."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, refuses: bool = False) -> None:
         self.states = ["queued", "running", "failed"]
+        self.refuses = refuses
         self.tokens = 0
         self.triggered: list[dict[str, Any]] = []
 
@@ -251,25 +252,49 @@ class Airflow:
             return httpx.Response(200, json={"task_instances": steps})
         if path.endswith("/xcomEntries/failure"):
             return httpx.Response(200, json={"value": "the bucket is missing"})
+        if path.endswith("/xcomEntries/refused"):
+            return httpx.Response(200, json={"value": True}) if self.refuses else httpx.Response(404)
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         return httpx.Response(200, json={"state": state})
 
 
-def test_a_run_is_followed_through_an_expired_login_and_its_failure_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+Session = Callable[..., Any]
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Callable[[Airflow], Session]:
+    """Have the terminal speak to a stand-in; returns how it opens a session with it."""
     import httpx
 
     from slipway.airflow_rest import AirflowRest
 
+    def with_airflow(airflow: Airflow) -> Session:
+        def opened(*_: object) -> AirflowRest:
+            rest = AirflowRest(url="http://airflow", user="admin", password="x")
+            rest.client = httpx.Client(base_url="http://airflow", transport=httpx.MockTransport(airflow))
+            return rest
+
+        monkeypatch.setattr(AirflowRest, "from_environment", staticmethod(opened))
+        return opened
+
+    return with_airflow
+
+
+def test_a_run_that_refuses_what_it_was_asked_for_is_the_askers_mistake(
+    session: Callable[[Airflow], Session], capsys: pytest.CaptureFixture[str]
+) -> None:
+    session(Airflow(refuses=True))
+
+    assert main(["scale", "qwen3-tiny", "2"]) == 2
+
+    assert capsys.readouterr().err == "slipway: download: the bucket is missing\n"
+
+
+def test_a_run_is_followed_through_an_expired_login_and_its_failure_is_told(
+    session: Callable[[Airflow], Session], capsys: pytest.CaptureFixture[str]
+) -> None:
     airflow = Airflow()
-
-    def session(*_: object) -> AirflowRest:
-        rest = AirflowRest(url="http://airflow", user="admin", password="x")
-        rest.client = httpx.Client(base_url="http://airflow", transport=httpx.MockTransport(airflow))
-        return rest
-
-    monkeypatch.setattr(AirflowRest, "from_environment", staticmethod(session))
+    opened = session(airflow)
 
     assert main(["redeploy", "qwen3-tiny", "--key", "key-1", "--overrides", '{"replicas": 2}']) == 1
 
@@ -279,6 +304,6 @@ def test_a_run_is_followed_through_an_expired_login_and_its_failure_is_told(
     assert airflow.tokens == 2
     assert "  check: success 1.0 s\n" in streams.out
     assert streams.err == "slipway: download: the bucket is missing\n"
-    with session() as rest:
+    with opened() as rest:
         again = rest.trigger("redeploy_endpoint", {}, run_id="key-1")
     assert again == "key-1", "the same key twice makes one run"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,8 +55,45 @@ def test_an_edit_that_finds_nothing_stops_the_build(source: Path, copy: Path) ->
         gopatch.patch(copy, source=source, dependency=DEPENDENCY)
 
 
+EDITS = [
+    ("{file: main.go, from: '(', to: ', old'}", "main.go", "use, old.Word)"),
+    ("{folder: clouds, keep: [aws.go]}", "clouds", ["aws.go"]),
+    ("{folder: clouds, drop: [aws.go]}", "clouds", ["azure.go"]),
+]
+
+
+@pytest.mark.parametrize(("edit", "path", "left"), EDITS)
+def test_what_an_edit_leaves_out_is_gone_and_the_rest_is_there(
+    source: Path, copy: Path, edit: str, path: str, left: Any
+) -> None:
+    ours = source / gopatch.FOLDER / DEPENDENCY
+    (ours / "clouds" / "none.go").unlink()
+    (ours / gopatch.EDITS).write_text(f"- {edit}\n")
+    gopatch.patch(copy, source=source, dependency=DEPENDENCY)
+    found = copy / path
+    assert left == (sorted(one.name for one in found.glob("*.go")) if found.is_dir() else found.read_text())
+
+
+MISSING = [
+    ("{file: main.go, from: use, to: newer}", r"use … newer in main\.go"),
+    ("{folder: clouds, keep: [gcp.go]}", r"gcp\.go in clouds"),
+    ("{folder: clouds, drop: [gcp.go]}", r"gcp\.go in clouds"),
+]
+
+
+@pytest.mark.parametrize(("edit", "what"), MISSING)
+def test_an_edit_that_leaves_out_what_is_not_there_stops_the_build(
+    source: Path, copy: Path, edit: str, what: str
+) -> None:
+    ours = source / gopatch.FOLDER / DEPENDENCY
+    (ours / "clouds" / "none.go").unlink()
+    (ours / gopatch.EDITS).write_text(f"- {edit}\n")
+    with pytest.raises(SandboxError, match=f"has no {what} any more"):
+        gopatch.patch(copy, source=source, dependency=DEPENDENCY)
+
+
 def test_everything_that_is_patched_is_of_a_pinned_dependency() -> None:
-    for tool in (gobuild.METALLB, gobuild.KWOK, gobuild.TRAEFIK):
+    for tool in (tool for tool in gobuild.EXTENSIONS if tool.patched):
         pins = (tool.source / "go.mod").read_text()
         for dependency in tool.patched:
             assert f"\t{dependency} v" in pins

@@ -18,6 +18,7 @@ from slipway.catalog.read import include_directory, read_catalog
 from slipway.catalog.records import Autoscaling
 from slipway.errors import CatalogError, UsageError
 from slipway.manifests.cluster_objects import chart_values, render_cluster
+from slipway.manifests.plan import Scaling
 from slipway.manifests.planning import make_plan
 from slipway.manifests.render import Rendered, render
 
@@ -98,6 +99,32 @@ def test_keda_goes_by_the_metric_that_the_record_names(
     pods = 'namespace="models",service="qwen3-tiny"'
     assert f"{metric}{{{pods}}}" in trigger["metadata"]["query"]
     assert trigger["metadata"]["serverAddress"] == ACCESS["monitoring"]["prometheus"]
+
+
+AUTOSCALERS = [
+    ("hpa", "HorizontalPodAutoscaler", ("spec", "behavior")),
+    ("keda", "ScaledObject", ("spec", "advanced", "horizontalPodAutoscalerConfig", "behavior")),
+]
+
+
+@pytest.mark.parametrize(("by", "kind", "path"), AUTOSCALERS)
+def test_a_replica_goes_when_it_was_not_needed_for_as_long_as_the_record_says(
+    rendered: Callable[..., Rendered], by: str, kind: str, path: tuple[str, ...]
+) -> None:
+    release = rendered(cluster=ACCESS, autoscaling={"by": by, "maximum": 4, "cooldown_seconds": 90})
+
+    behaviour = only(release, kind)
+    for part in path:
+        behaviour = behaviour[part]
+    assert behaviour == {"scaleDown": {"stabilizationWindowSeconds": 90}}
+
+
+def test_a_rule_of_an_older_slipway_can_still_be_read() -> None:
+    rule = {"by": "keda", "maximum": 2, "idle_to_zero": False}
+
+    assert Scaling.model_validate({"rule": rule, "prometheus": "http://p"}).rule.maximum == 2
+    with pytest.raises(ValidationError, match="idle_to_zero"):
+        Autoscaling.model_validate(rule)
 
 
 def test_a_percentile_over_all_pods_is_kedas_alone() -> None:
@@ -278,8 +305,8 @@ UNFIT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {},
         r"two Services .* 'qwen3-tiny-nodes'",
     ),
-    ({"service_monitor": True}, {}, r"says nothing of monitoring"),
-    ({"autoscaling": {"by": "keda", "maximum": 2}}, {}, r"keda asks Prometheus"),
+    ({"service_monitor": True}, {"monitoring": None}, r"says nothing of monitoring"),
+    ({"autoscaling": {"by": "keda", "maximum": 2}}, {"monitoring": None}, r"keda asks Prometheus"),
     ({"autoscaling": {"by": "hpa", "maximum": 2}}, {}, r"hpa needs prometheus-adapter"),
     ({"autoscaling": {"by": "hpa", "maximum": 2}, "replicas": 3}, ACCESS, r"3 is not between"),
     ({"volume": {"size": "1Gi", "fluid": {}, "path": "x"}}, {"oss": OSS}, r"reads oss://, not s3://"),

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
+from slipway.airflow_rest import FAILURE
 from slipway.catalog.read import read_catalog
 from slipway.operators.links import ApiLink, EndpointLink, PodLink, pod_address
-from slipway.operators.notes import ABOUT, FAILURE, note_of
+from slipway.operators.notes import ABOUT, note_of
 from slipway.operators.record import RecordOperator
 from slipway.operators.scale import BeginScaleOperator
 from slipway.operators.steps import plan_of

@@ -242,6 +242,51 @@ def test_autoscaling_is_turned_on_and_off_and_later_releases_keep_it(life: Life)
     whole(life, "scale_endpoint/number2", replicas=2)
 
 
+FINALIZER = "finalizer.keda.sh"
+
+
+def held(life: Life) -> dict[str, Any]:
+    """The endpoint's autoscaler with the finalizer of a controller, which lets go of it in its own time."""
+    found = life.api.found("horizontalpodautoscalers", ENDPOINT)
+    assert found
+    found["metadata"]["finalizers"] = [FINALIZER]
+    return found
+
+
+@pytest.mark.usefixtures("by_load")
+def test_nothing_is_scaled_until_the_autoscaler_is_gone(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    life.good("deploy_endpoint/1")
+    whole(life, "scale_endpoint/on", autoscaling="on")
+    autoscaler = held(life)
+    seen: list[int] = []
+
+    def let_go(_: float) -> None:
+        seen.append(replicas(life))
+        life.api.objects = {path: obj for path, obj in life.api.objects.items() if obj is not autoscaler}
+
+    monkeypatch.setattr("slipway.operators.autoscaling.time.sleep", let_go)
+    whole(life, "scale_endpoint/off", autoscaling="off", replicas=1)
+
+    assert (seen, replicas(life)) == ([2], 1)
+
+
+@pytest.mark.usefixtures("by_load")
+def test_an_autoscaler_that_nobody_lets_go_of_is_named_and_nothing_is_scaled(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life.good("deploy_endpoint/1")
+    whole(life, "scale_endpoint/on", autoscaling="on")
+    held(life)
+    monkeypatch.setattr("slipway.operators.autoscaling.GONE_SECONDS", 0)
+
+    with pytest.raises(AirflowFailException, match=f"the autoscaler does not go.*{FINALIZER}.*keda-operator"):
+        whole(life, "scale_endpoint/off", autoscaling="off", replicas=1)
+
+    assert replicas(life) == 2
+    [change, *_] = life.history.changes(ENDPOINT)
+    assert change.status == "failed" and "does not go" in (change.failure or "")
+
+
 @pytest.mark.usefixtures("by_load")
 def test_what_is_stopped_comes_back_with_its_autoscaler(life: Life) -> None:
     life.good("deploy_endpoint/1")

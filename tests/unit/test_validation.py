@@ -37,11 +37,12 @@ MISFITS: list[tuple[str, str, str]] = [
 
 @pytest.fixture
 def broken(include: Path, change: Callable[..., None]) -> Callable[[str], int]:
-    """Put text in the place of a key of qwen3-tiny's record, in a sandbox without load balancers.
+    """Put text in the place of a key of qwen3-tiny's record, in a sandbox without load balancers and monitoring.
 
     Returns the record's last line.
     """
-    change("clusters/sandbox", load_balancers=None)
+    change("clusters/sandbox", load_balancers=None, monitoring=None)
+    (include / "catalog" / "endpoints" / "qwen3-tiny-by-load.yaml").unlink()
 
     def apply(text: str) -> int:
         path = include / "catalog" / "endpoints" / "qwen3-tiny.yaml"

@@ -8,6 +8,7 @@ from typing import Any
 
 from slipway.cli.live import kept_releases
 from slipway.cli.shared import cluster_of, include_of, overrides_of, plan_of
+from slipway.errors import UsageError
 from slipway.manifests.render import render
 
 
@@ -96,7 +97,7 @@ def remove(options: argparse.Namespace) -> int:
 
 
 def _run(dag: str, options: argparse.Namespace, conf: dict[str, Any]) -> int:
-    """Trigger a DAG for an endpoint and follow the run; 1 when it fails."""
+    """Trigger a DAG for an endpoint and follow the run; 1 when it fails, 2 when what it asks for is refused."""
     from slipway.airflow_rest import AirflowRest
 
     asked = {"endpoint": options.endpoint, "reason": options.reason, **conf}
@@ -107,6 +108,8 @@ def _run(dag: str, options: argparse.Namespace, conf: dict[str, Any]) -> int:
     print(f"{outcome.state} after {outcome.seconds:.0f} s")
     for failure in outcome.failures:
         print(f"slipway: {failure}", file=sys.stderr)
+    if outcome.refused:
+        return UsageError.exit_status
     return 0 if outcome.state == "success" else 1
 
 

@@ -10,7 +10,7 @@ import hashlib
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from slipway.catalog.names import (
     COMPONENT_LABEL,
@@ -241,6 +241,14 @@ class Scaling(Record):
 
     rule: Autoscaling
     prometheus: str | None
+
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _without_what_rules_had(cls, rule: Any) -> Any:
+        """Leave out what an older Slipway's rules had more: such a release can still be gone back to."""
+        if not isinstance(rule, dict):
+            return rule
+        return {name: value for name, value in rule.items() if name in Autoscaling.model_fields}
 
 
 class Plan(Record):

@@ -8,6 +8,8 @@ is killed and no history that is lost makes it wrong.
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
@@ -23,6 +25,7 @@ from slipway.pods import describe_invalid
 
 if TYPE_CHECKING:
     from slipway.cluster.client import Cluster
+    from slipway.cluster.fencing import FencedCluster
     from slipway.cluster.objects import Object, Ref
 
 CHOICE_ANNOTATION = "slipway.io/autoscaling"
@@ -30,6 +33,8 @@ Choice = Scaling | Literal["off"] | None
 """None leaves it to the release."""
 
 KINDS = {"HorizontalPodAutoscaler": "autoscaling/v2", "ScaledObject": "keda.sh/v1alpha1"}
+GONE_SECONDS = 30
+"""A ScaledObject stays until KEDA has let go of it, which takes KEDA a second."""
 _BY_MANAGERS = frozenset({"kube-controller-manager", "keda-operator"})
 
 
@@ -170,6 +175,59 @@ def our_autoscalers(cluster: Cluster, plan: Plan) -> list[Object]:
         if live is not None and labels_of(live).get(ENDPOINT_LABEL) == plan.object_name:
             found.append({**live, "apiVersion": api_version, "kind": kind})
     return found
+
+
+def take_out(cluster: FencedCluster, autoscalers: Collection[Object], *, say: Callable[..., None]) -> None:
+    """Delete autoscalers and wait until they are gone, so that nothing sets back what is set after this.
+
+    Raises:
+        ClusterError: one stays, because what has its finalizer on it does not run.
+    """
+    from slipway.cluster.objects import ref_of
+
+    for one in autoscalers:
+        cluster.delete(ref_of(one), uid=one["metadata"]["uid"])
+    deadline = time.monotonic() + GONE_SECONDS
+    while left := _still_there(cluster, autoscalers):
+        if time.monotonic() > deadline:
+            finalizers = ", ".join(left[0]["metadata"].get("finalizers") or ["none"])
+            raise ClusterError(
+                "the autoscaler does not go",
+                about=str(ref_of(left[0])),
+                why=f"it was deleted {GONE_SECONDS} seconds ago, and its finalizers are still on it: {finalizers}",
+                remedy="Look whether its controller runs (KEDA's is keda-operator), then start this run again",
+            )
+        time.sleep(0.5)
+    for one in autoscalers:
+        say("%s is gone", ref_of(one))
+
+
+def _still_there(cluster: FencedCluster, autoscalers: Collection[Object]) -> list[Object]:
+    """Which of them are left, or have left a HorizontalPodAutoscaler of their making."""
+    from slipway.cluster.faults import ApiError
+    from slipway.cluster.objects import ref_of
+
+    left = []
+    for one in autoscalers:
+        ref = ref_of(one)
+        live = cluster.get(api_version=ref.apiVersion, kind=ref.kind, namespace=ref.namespace, name=ref.name)
+        if live is not None and live["metadata"]["uid"] == one["metadata"]["uid"]:
+            left.append({**live, "apiVersion": one["apiVersion"], "kind": one["kind"]})
+    uids = {one["metadata"]["uid"] for one in autoscalers}
+    for namespace in {one["metadata"]["namespace"] for one in autoscalers}:
+        try:
+            made = cluster.list(
+                api_version="autoscaling/v2", kind="HorizontalPodAutoscaler", namespace=namespace
+            )
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            continue
+        for one in made:
+            owners = {owner["uid"] for owner in one["metadata"].get("ownerReferences") or []}
+            if owners & uids:
+                left.append({**one, "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler"})
+    return left
 
 
 def autoscaler_of_somebody(cluster: Cluster, plan: Plan, live: Object) -> str | None:

@@ -111,7 +111,7 @@ class FinishChangeOperator(BaseOperator):
                 raise ReleaseError(f"the {change.kind} of {change.endpoint} failed", why=change.failure)
             self.after(work)
         except SlipwayError as error:
-            say_failure(context, str(error))
+            say_failure(context, error)
             if getattr(error, "is_transient", False):
                 raise AirflowException(f"{error}; it will be tried again") from None
             raise AirflowFailException(str(error)) from None

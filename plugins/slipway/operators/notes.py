@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.listeners import hookimpl
 from airflow.sdk.exceptions import AirflowRuntimeError
 
+from slipway.airflow_rest import FAILURE, REFUSED
+from slipway.errors import SlipwayError, UsageError
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
-
-FAILURE = "failure"
-"""The XCom key of a failed step's one line; the terminal reads it through the REST API."""
 
 ABOUT = "run_about"
 """The XCom key of what a run is about; a step that finishes well says with it what it means that all did."""
@@ -38,13 +38,15 @@ def say_about(context: Context, about: str, *, done: str) -> None:
     context["ti"].xcom_push(key=ABOUT, value={"about": about, "done": done})
 
 
-def say_failure(context: Context, line: str) -> None:
+def say_failure(context: Context, failure: SlipwayError | str) -> None:
     """Leave why a step failed, for the run's note and the terminal.
 
     Airflow's API server may not take it just now. That must not hide the reason: the release has it as well.
     """
     try:
-        context["ti"].xcom_push(key=FAILURE, value=line)
+        context["ti"].xcom_push(key=FAILURE, value=str(failure))
+        if isinstance(failure, UsageError):  # the asker's mistake, and nothing that broke
+            context["ti"].xcom_push(key=REFUSED, value=True)
     except AirflowRuntimeError as error:
         log.warning("the reason could not be left for the run's note: %s", error)
 

@@ -278,7 +278,7 @@ class RecordOperator(BaseOperator):
             if work.history.get(work.release.id).status == "good":
                 tell_endpoint(work, context)
         except SlipwayError as error:
-            say_failure(context, str(error))
+            say_failure(context, error)
             if getattr(error, "is_transient", False):
                 raise AirflowException(f"{error}; it will be tried again") from None
             self._unlock(work, context)

@@ -18,6 +18,7 @@ from slipway.operators.autoscaling import (
     our_autoscalers,
     ref_of_autoscaler,
     rule_to_turn_on,
+    take_out,
 )
 from slipway.operators.changes import BeginChangeOperator, FinishChangeOperator
 from slipway.operators.rollout import as_it_stands
@@ -120,12 +121,8 @@ class ScaleOperator(Step):
 
     def _turn_off(self, cluster: FencedCluster, plan: Plan) -> None:
         """Delete the endpoint's own autoscaler; it leaves the replicas as they are."""
-        from slipway.cluster.objects import ref_of
-
         keep_choice(cluster, plan, "off")
-        for one in our_autoscalers(cluster, plan):
-            cluster.delete(ref_of(one), uid=one["metadata"]["uid"])
-            self.log.info("deleted %s: nothing but this job sets the replicas now", ref_of(one))
+        take_out(cluster, our_autoscalers(cluster, plan), say=self.log.info)
 
     def _turn_on(self, cluster: FencedCluster, work: Work, scaling: Scaling) -> None:
         from slipway.cluster.apply import apply
@@ -134,10 +131,8 @@ class ScaleOperator(Step):
         wanted = ref_of_autoscaler(work.plan, scaling)
         keep_choice(cluster, work.plan, scaling)
         placed = as_it_stands(cluster, work.plan, work.rendered)
-        for one in our_autoscalers(cluster, work.plan):
-            if ref_of(one) != wanted:
-                cluster.delete(ref_of(one), uid=one["metadata"]["uid"])
-                self.log.info("deleted %s", ref_of(one))
+        others = [one for one in our_autoscalers(cluster, work.plan) if ref_of(one) != wanted]
+        take_out(cluster, others, say=self.log.info)
         apply(cluster, [obj for obj in placed.stages["publication"] if ref_of(obj) == wanted])
         rule = scaling.rule
         self.log.info("%s sets the replicas now: %d to %d", wanted, rule.minimum, rule.maximum)

@@ -187,7 +187,7 @@ def one_line_failures(context: Context, reference: dict[str, Any] | None = None)
         step = context["ti"].task_id
         if reference is not None:
             note_failure(reference, step=step, error=error)
-        say_failure(context, str(error))
+        say_failure(context, error)
         raise AirflowFailException(f"{step}: {error}") from None
 
 

@@ -230,7 +230,7 @@ class Autoscaling(Record):
         kv_cache_percent: add replicas when so much of the KV cache is used.
         ttft_seconds: add replicas while the time to first token is longer: its 95th percentile over two minutes. Only
             KEDA can ask for it: prometheus-adapter hands on gauges of pods, and no percentile over all of them.
-        idle_replicas: what KEDA goes down to without any request; only 0 makes a difference.
+        cooldown_seconds: a replica goes when for so long fewer would have been enough.
     """
 
     by: Literal["hpa", "keda"]
@@ -239,7 +239,6 @@ class Autoscaling(Record):
     waiting_requests: Annotated[int, Field(ge=1)] | None = 5
     kv_cache_percent: Annotated[int, Field(ge=1, le=100)] | None = None
     ttft_seconds: Annotated[float, Field(gt=0, le=600)] | None = None
-    idle_to_zero: bool = False
     cooldown_seconds: Annotated[int, Field(ge=0, le=3600)] = 300
 
     @model_validator(mode="after")
@@ -248,8 +247,6 @@ class Autoscaling(Record):
             raise ValueError("maximum is less than minimum")
         if self.waiting_requests is None and self.kv_cache_percent is None and self.ttft_seconds is None:
             raise ValueError("name a metric: waiting_requests, kv_cache_percent or ttft_seconds")
-        if self.idle_to_zero and self.by == "hpa":
-            raise ValueError("only keda scales to zero")
         if self.ttft_seconds is not None and self.by == "hpa":
             raise ValueError("only keda goes by the time to first token")
         return self

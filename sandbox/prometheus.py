@@ -1,0 +1,68 @@
+"""Prometheus on the node itself: it keeps what the endpoints' pods say of themselves, for KEDA to ask for.
+
+No Prometheus operator runs here. The targets, and the labels that a query selects them by, are what it would make of
+the endpoints' ServiceMonitors.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sandbox import gobuild, settings, supervisor
+from sandbox.cluster import Cluster
+from sandbox.errors import SandboxError
+from sandbox.progress import say
+from sandbox.settings import Settings
+from sandbox.supervisor import Program
+from sandbox.templating import render, write
+
+NAME = "prometheus"
+READY_SECONDS = 60
+URL = f"http://{settings.NODE_IP}:{settings.PROMETHEUS_PORT}"
+# Of a Service, as Slipway labels the one that clients use, and of its port.
+_WANTED = "slipway;published;http"
+
+
+def program(config: Settings) -> Program:
+    """Prometheus, which keeps two hours."""
+    config_file = config.kubeconfigs / f"{NAME}.yaml"
+    text = render(
+        f"templates/{NAME}.yaml.j2",
+        kubeconfig=config.kubeconfigs / f"{NAME}.conf",
+        wanted=_WANTED,
+    )
+    write(config_file, text)
+    command = [
+        str(gobuild.program(config, gobuild.PROMETHEUS, NAME)),
+        f"--config.file={config_file}",
+        f"--storage.tsdb.path={config.home / NAME}",
+        "--storage.tsdb.retention.time=2h",
+        f"--web.listen-address={settings.NODE_IP}:{settings.PROMETHEUS_PORT}",
+    ]
+    return Program(name=NAME, command=command, files=[config_file], priority=50)
+
+
+def start(config: Settings, cluster: Cluster) -> None:
+    """Give it its rights, start it and wait until it answers queries.
+
+    Raises:
+        SandboxError: it does not.
+    """
+    cluster.apply_files([f"manifests/{NAME}"])
+    supervisor.start_programs(config, [NAME])
+    deadline = time.monotonic() + READY_SECONDS
+    while not _is_ready():
+        supervisor.require_running(config, NAME)
+        if time.monotonic() > deadline:
+            raise SandboxError(f"{NAME} is not ready after {READY_SECONDS} s; see {config.logs}/{NAME}.log")
+        time.sleep(0.3)
+    say(f"{NAME} ready: {URL}")
+
+
+def _is_ready() -> bool:
+    import httpx
+
+    try:
+        return httpx.get(f"{URL}/-/ready", timeout=2, trust_env=False).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False  # not yet
