@@ -182,12 +182,12 @@ def test_what_is_there_is_neither_fetched_nor_sent_again(
     definitions.ensure(config, kubectl)
     leaderworkerset.start(config, kubectl)
     assert versions(cluster) == before
-    # DisaggregatedSet is LeaderWorkerSet's too, and seven more are MetalLB's; a role; two of webhooks.
-    assert len(before) == len(KINDS) + 11
+    # DisaggregatedSet is LeaderWorkerSet's too, seven more are MetalLB's and four KEDA's; a role; two of webhooks.
+    assert len(before) == len(KINDS) + 15
 
 
 def test_what_go_fetches_is_held_to_a_hash() -> None:
-    for pinned in ("crds", "lws", "extensions"):
+    for pinned in ("autoscaling", "crds", "extensions", "lws"):
         folder = settings.FILES / "go" / pinned
         sums = (folder / "go.sum").read_text().splitlines()
         known = {tuple(line.split()[:2]) for line in sums}

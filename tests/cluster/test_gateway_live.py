@@ -62,10 +62,6 @@ def test_what_is_not_published_is_not_there(published: Published) -> None:
         assert client.get("/v1/models").status_code == 404
 
 
-# Only in `make test-full`: after the tests above, and only then, the connection broke after the first piece in three
-# runs of three on the real node. Proxies in Go may break off an answer that begins before they have seen the request's
-# end (golang/go#40747), and this server answers at once. tests/e2e/test_published.py streams vLLM's answers so.
-@pytest.mark.full
 def test_a_streamed_answer_comes_piece_by_piece(published: Published) -> None:
     with (
         published.client("https") as client,
