@@ -142,6 +142,7 @@ _AUTOSCALING_PATCHED = (
     "github.com/kedacore/keda/v2",
     "github.com/prometheus/prometheus",
     "github.com/prometheus/sigv4",
+    "sigs.k8s.io/prometheus-adapter",
 )
 KEDA = Tool(
     name="keda",
@@ -170,6 +171,14 @@ PROMETHEUS = Tool(
     niceness=15,
     patched=_AUTOSCALING_PATCHED,
 )
+PROMETHEUS_ADAPTER = Tool(
+    name="prometheus-adapter",
+    module="autoscaling",
+    package="sigs.k8s.io/prometheus-adapter/cmd/adapter",
+    programs=("prometheus-adapter",),
+    niceness=15,
+    patched=_AUTOSCALING_PATCHED,
+)
 HELM = Tool(
     name="helm",
     module="helm",
@@ -183,7 +192,7 @@ HELM = Tool(
 NATIVE_TOOLS = (KUBERNETES, LOCAL_PATH, COREDNS, VERSITYGW)
 # What only some endpoints, tests, or preparing a cluster need. Last, and nicer than the images that are built beside:
 # LeaderWorkerSet and helm share nothing (other versions of Kubernetes' libraries).
-EXTENSIONS = (METALLB, KWOK, TRAEFIK, KEDA, KEDA_METRICS, PROMETHEUS, LWS, HELM)
+EXTENSIONS = (METALLB, KWOK, TRAEFIK, KEDA, KEDA_METRICS, PROMETHEUS, PROMETHEUS_ADAPTER, LWS, HELM)
 EXTERNAL_TOOLS = (VERSITYGW,)
 
 

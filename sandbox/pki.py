@@ -27,6 +27,7 @@ CLIENTS = {
     "traefik": "system:traefik",
     "keda": "system:keda",
     "prometheus": "system:prometheus",
+    "prometheus-adapter": "system:prometheus-adapter",
     "slipway": "slipway",
 }
 

@@ -31,6 +31,7 @@ PROMETHEUS_PORT = 9090
 KEDA_HEALTH_PORT = 9081
 KEDA_QUERY_PORT = 9666
 KEDA_METRICS_PORT = 9444
+PROMETHEUS_ADAPTER_PORT = 9445
 # For Services of type LoadBalancer; which of them MetalLB may give is in include/catalog/clusters/sandbox.yaml.
 LOAD_BALANCER_CIDR = "10.98.1.0/24"
 GATEWAY_IP = "10.98.1.1"

@@ -2,8 +2,8 @@
 
 Two things take long on a fresh machine, the Go builds and the vLLM image, and both run beside everything else: the
 cluster boots as soon as Kubernetes is built, Airflow starts at once, and each image goes in when it is ready. What only
-some endpoints and tests need (the controllers of LeaderWorkerSet, the Gateway API and load balancers, KEDA with its
-Prometheus, simulated nodes) is built last, and not at all for a demo, which has no use for it.
+some endpoints and tests need (the controllers of LeaderWorkerSet, the Gateway API and load balancers, KEDA, Prometheus
+with its adapter, simulated nodes) is built last, and not at all for a demo, which has no use for it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from sandbox import (
     nfs,
     pki,
     prometheus,
+    prometheus_adapter,
     s3,
     settings,
     storage,
@@ -69,6 +70,7 @@ _EXTENSIONS = (
     Extension(gobuild.KEDA, keda.program, keda.start),
     Extension(gobuild.KEDA_METRICS, keda.metrics_program, keda.start_metrics),
     Extension(gobuild.PROMETHEUS, prometheus.program, prometheus.start),
+    Extension(gobuild.PROMETHEUS_ADAPTER, prometheus_adapter.program, prometheus_adapter.start),
     Extension(gobuild.LWS, leaderworkerset.program, leaderworkerset.start),
 )
 

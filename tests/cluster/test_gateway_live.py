@@ -157,6 +157,9 @@ RIGHTS = [
     ("prometheus", "", "pods", "watch", "", True),
     ("prometheus", "", "services", "update", "", False),
     ("prometheus", "", "secrets", "get", "", False),
+    ("prometheus-adapter", "", "pods", "list", "", True),
+    ("prometheus-adapter", "", "secrets", "get", "", False),
+    ("prometheus-adapter", "", "pods", "delete", "", False),
 ]
 
 

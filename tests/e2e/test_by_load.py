@@ -1,4 +1,4 @@
-"""Replicas by load: real vLLM's own metrics, kept by a real Prometheus, asked for by a real KEDA."""
+"""Replicas by load: real vLLM's own metrics, kept by a real Prometheus; KEDA asks it, or prometheus-adapter does."""
 
 from __future__ import annotations
 
@@ -158,6 +158,8 @@ def test_off_to_nothing_and_back_on(by_load: Outcome, run: Run, cluster: Cluster
 RULES = {
     "the key-value cache": {"waiting_requests": None, "kv_cache_percent": 5},
     "the time to first token": {"waiting_requests": None, "ttft_seconds": 0.5},
+    "requests of pods, without KEDA": {"by": "hpa"},
+    "the cache of pods, without KEDA": {"by": "hpa", "waiting_requests": None, "kv_cache_percent": 5},
 }
 
 
@@ -167,6 +169,8 @@ def test_each_other_metric_alone_brings_up_a_replica_that_goes_again(
     governed: Governed, rule: dict[str, Any], cluster: Cluster, serving: Serving
 ) -> None:
     governed(**rule)
+    by = "" if rule.get("by") == "hpa" else "keda-hpa-"
+    assert autoscalers(cluster)[-1] == f"HorizontalPodAutoscaler {by}{ENDPOINT}"
     becomes(cluster, 1, seconds=DOWN_SECONDS)
 
     with load(cluster, endpoint=ENDPOINT, api_key=serving.api_key, clients=CLIENTS, tokens=TOKENS):

@@ -307,7 +307,7 @@ UNFIT: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     ({"service_monitor": True}, {"monitoring": None}, r"says nothing of monitoring"),
     ({"autoscaling": {"by": "keda", "maximum": 2}}, {"monitoring": None}, r"keda asks Prometheus"),
-    ({"autoscaling": {"by": "hpa", "maximum": 2}}, {}, r"hpa needs prometheus-adapter"),
+    ({"autoscaling": {"by": "hpa", "maximum": 2}}, {"monitoring": None}, r"hpa needs prometheus-adapter"),
     ({"autoscaling": {"by": "hpa", "maximum": 2}, "replicas": 3}, ACCESS, r"3 is not between"),
     ({"volume": {"size": "1Gi", "fluid": {}, "path": "x"}}, {"oss": OSS}, r"reads oss://, not s3://"),
     ({"source": "oss://bucket/x"}, {}, r"names no oss"),

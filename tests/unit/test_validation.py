@@ -90,6 +90,7 @@ def test_what_validate_lets_pass_can_be_planned(include: Path) -> None:
 def test_every_problem_of_every_record_is_told_in_one_run(include: Path, change: Callable[..., None]) -> None:
     change("models/qwen3-0.6b", context_length=-1)
     change("runtimes/vllm", port=1, args=5)
+    change("clusters/sandbox", monitoring=None)
     change("endpoints/qwen3-tiny", cards=1, context_length=999999, service_monitor=True)
     change("endpoints/qwen3-0.6b", replicas=-1, namespace="UPPER")
 
