@@ -184,6 +184,7 @@ def test_an_adopted_endpoint_keeps_its_pods_and_is_then_deployed_and_gone_back_t
     stage.controller = controller
     apply_by_hand(stage)
     before = lives(stage)
+    wait_for_answer(stage.address())
     with clients_of(stage.address()) as clients:
         first = adopted(stage)
 
