@@ -6,18 +6,13 @@ the endpoints' ServiceMonitors.
 
 from __future__ import annotations
 
-import time
-
-from sandbox import gobuild, settings, supervisor
+from sandbox import gobuild, metrics_api, settings, supervisor
 from sandbox.cluster import Cluster
-from sandbox.errors import SandboxError
-from sandbox.progress import say
 from sandbox.settings import Settings
 from sandbox.supervisor import Program
 from sandbox.templating import render, write
 
 NAME = "prometheus"
-READY_SECONDS = 60
 URL = f"http://{settings.NODE_IP}:{settings.PROMETHEUS_PORT}"
 # Of a Service, as Slipway labels the one that clients use, and of its port.
 _WANTED = "slipway;published;http"
@@ -50,13 +45,7 @@ def start(config: Settings, cluster: Cluster) -> None:
     """
     cluster.apply_files([f"manifests/{NAME}"])
     supervisor.start_programs(config, [NAME])
-    deadline = time.monotonic() + READY_SECONDS
-    while not _is_ready():
-        supervisor.require_running(config, NAME)
-        if time.monotonic() > deadline:
-            raise SandboxError(f"{NAME} is not ready after {READY_SECONDS} s; see {config.logs}/{NAME}.log")
-        time.sleep(0.3)
-    say(f"{NAME} ready: {URL}")
+    metrics_api.wait(config, NAME, _is_ready)
 
 
 def _is_ready() -> bool:
