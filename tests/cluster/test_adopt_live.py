@@ -171,6 +171,14 @@ def roll_back(stage: Stage, *, to: int, strategy: str) -> Release:
     return stage.history.get(release.id)
 
 
+def port_name(stage: Stage) -> str:
+    """What the Service that clients use calls its port; kube-proxy refuses clients while it learns another name."""
+    live = stage.cluster.get(api_version="v1", kind="Service", name="ramp", namespace=stage.namespace)
+    assert live is not None
+    [port] = live["spec"]["ports"]
+    return str(port["name"])
+
+
 def managers(stage: Stage, kind: str, api_version: str) -> set[str]:
     live = stage.cluster.get(api_version=api_version, kind=kind, name="ramp", namespace=stage.namespace)
     assert live is not None
@@ -195,6 +203,7 @@ def test_an_adopted_endpoint_keeps_its_pods_and_is_then_deployed_and_gone_back_t
             assert not any(map(is_persons, managers(stage, kind, version)))
         second = stage.deploy("second", strategy="blue-green")
         assert stage.workloads() == {"ramp-green": second.label}
+        assert port_name(stage) == "serving"
         back = roll_back(stage, to=1, strategy="blue-green")
         assert (back.rollback_of, back.objects) == (1, first.objects)
         seen = len(clients.answers)

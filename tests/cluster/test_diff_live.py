@@ -78,6 +78,26 @@ def test_what_was_just_deployed_has_no_difference(
     assert diff() == (0, "no difference\n")
 
 
+def test_a_port_keeps_the_name_of_before_slipway_but_a_name_by_hand_is_a_difference(
+    diff: Callable[..., tuple[int, str]],
+    cluster: Cluster,
+    administrator: Cluster,
+    include: Path,
+    namespace: str,
+) -> None:
+    plan = make_plan(read_catalog(include), NAME, include=include)
+    apply(
+        cluster, render(plan.model_copy(update={"port_names": {NAME: "serving"}}), include=include).objects()
+    )
+    assert diff() == (0, "no difference\n")
+
+    service = Ref(apiVersion="v1", kind="Service", namespace=namespace, name=NAME)
+    administrator.patch(service, {"spec": {"ports": [{"port": 8000, "name": "web"}]}}, manager="kubectl-edit")
+
+    status, text = diff()
+    assert status == 3 and 'is held by "kubectl-edit"' in text
+
+
 def test_a_change_by_an_override_or_by_hand_is_what_the_diff_shows(
     diff: Callable[..., tuple[int, str]],
     rendered: Rendered,

@@ -24,7 +24,8 @@ from slipway.cluster.objects import Object
 from slipway.cluster.watch import wait_for_workload_sync
 from slipway.manifests.plan import Controller, Plan, Process
 from slipway.manifests.planning import make_plan
-from slipway.manifests.render import render, service_name
+from slipway.manifests.portnames import with_port_names
+from slipway.manifests.render import Rendered, render, service_name
 from slipway.operators.deploy_steps import ApplyOperator, PublishOperator
 from slipway.operators.draining import PodsGoneTrigger
 from slipway.operators.record import RecordOperator
@@ -134,8 +135,10 @@ class Stage:
         """A release that is resolved and has its lock."""
         self.runs += 1
         plan = self.plan(code.replace("VERSION", version))
-        rendered = render(plan)
         last = self.history.last_good("ramp")
+        if last is not None:
+            plan = with_port_names(plan, Rendered.from_bytes(last.objects).stages["publication"])
+        rendered = render(plan)
         plan = choose_rollout(plan, rendered, last=last, asked=strategy)
         release = self.history.create_pending(
             endpoint="ramp",

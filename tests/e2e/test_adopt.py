@@ -173,6 +173,8 @@ def test_vllm_that_was_applied_by_hand_is_adopted_redeployed_and_gone_back_to(
     changed = {**tiny_overrides, "args": ["--max-num-seqs=3"]}
     newer = run("redeploy_endpoint", endpoint=ENDPOINT, overrides=changed)
     assert (newer.state, newer.failures) == ("success", []) and serving.ask().is_success
+    published = cluster.get(api_version="v1", kind="Service", name=ENDPOINT, namespace=NAMESPACE)
+    assert published and [port["name"] for port in published["spec"]["ports"]] == ["serving"]
     back = run("rollback_endpoint", endpoint=ENDPOINT, to=release.number)
     assert (back.state, back.failures) == ("success", []) and serving.ask().is_success
     [pod] = serving.pods()

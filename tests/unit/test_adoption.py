@@ -18,8 +18,9 @@ from slipway.manifests.render import Rendered, render
 from slipway.operators.adopt import ResolveAdoptionOperator
 from slipway.operators.anew import controller_of
 from slipway.operators.record import RecordOperator
+from slipway.operators.resolve import ResolveOperator
 from slipway.releases.adoption import Adoption, examine
-from tests.unit.life_api import ENDPOINT, NAMESPACE, Life, make_life, reference
+from tests.unit.life_api import ENDPOINT, NAMESPACE, PROBED, Life, make_life, reference
 
 RUN = "adopt_endpoint/1"
 PLACE = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/{ENDPOINT}"
@@ -223,6 +224,24 @@ def test_what_slipway_serves_is_not_adopted(life: Life) -> None:
 
     with pytest.raises(AirflowFailException, match=r"release 1 of qwen3-tiny.*slipway redeploy"):
         resolve(life)
+
+
+@pytest.mark.parametrize("name", ["serving", None])
+def test_later_releases_call_the_port_as_the_adopted_service_does(life: Life, name: str | None) -> None:
+    life.api.objects[SERVICE]["spec"]["ports"] = [{"port": 8000, **({"name": name} if name else {})}]
+    releases = [resolve(life)]
+    life.history.record_probe(releases[0].id, through="published", result=PROBED)
+    life.history.mark_good(releases[0].id)
+    for number in (2, 3):
+        run = f"deploy_endpoint/{number}"
+        operator = ResolveOperator(task_id="resolve", endpoint=ENDPOINT, overrides={}, strategy="recreate")
+        made = life.history.get(operator.execute(life.context(run))["release"])  # type: ignore[call-overload]
+        life.history.record_probe(made.id, through="published", result=PROBED)
+        releases.append(life.history.mark_good(made.id))
+
+    published = [Rendered.from_bytes(one.objects).stages["publication"][0] for one in releases]
+    assert [one["metadata"]["name"] for one in published] == [ENDPOINT] * 3
+    assert [one["spec"]["ports"][0].get("name") for one in published] == [name] * 3
 
 
 def test_an_adoption_that_fails_stops_nothing(life: Life) -> None:

@@ -18,8 +18,9 @@ from slipway.catalog.read import include_directory, read_catalog
 from slipway.catalog.records import Autoscaling
 from slipway.errors import CatalogError, UsageError
 from slipway.manifests.cluster_objects import chart_values, render_cluster
-from slipway.manifests.plan import Scaling
+from slipway.manifests.plan import Plan, Scaling
 from slipway.manifests.planning import make_plan
+from slipway.manifests.portnames import with_port_names
 from slipway.manifests.render import Rendered, render
 
 Change = Callable[..., None]
@@ -28,18 +29,24 @@ OSS = {"endpoint": "oss-cn-hangzhou-internal.aliyuncs.com"}
 
 
 @pytest.fixture
-def rendered(include: Path, change: Change) -> Callable[..., Rendered]:
-    """Render qwen3-tiny with changes of its record, and of its cluster's."""
+def planned(include: Path, change: Change) -> Callable[..., Plan]:
+    """Plan qwen3-tiny with changes of its record, and of its cluster's."""
 
     def make(
         *, cluster: dict[str, Any] | None = None, runtime: dict[str, Any] | None = None, **endpoint: Any
-    ) -> Rendered:
+    ) -> Plan:
         change("endpoints/qwen3-tiny", **endpoint)
         change("clusters/sandbox", **(cluster or {}))
         change("runtimes/vllm-cpu", **(runtime or {}))
-        return render(make_plan(read_catalog(include), "qwen3-tiny", include=include), include=include)
+        return make_plan(read_catalog(include), "qwen3-tiny", include=include)
 
     return make
+
+
+@pytest.fixture
+def rendered(planned: Callable[..., Plan], include: Path) -> Callable[..., Rendered]:
+    """Render it."""
+    return lambda **changes: render(planned(**changes), include=include)
 
 
 def only(release: Rendered, kind: str) -> dict[str, Any]:
@@ -58,6 +65,8 @@ ACCESS = {
     "monitoring": {"prometheus": "http://prometheus.monitoring:9090", "metrics_adapter": True},
 }
 
+WATCHED = {"ports": {"watched": 9000}, "metrics_port": "watched"}
+
 
 @pytest.mark.parametrize(
     "change_of_access",
@@ -74,6 +83,73 @@ def test_how_an_endpoint_is_reached_and_scaled_restarts_no_pod(
     rendered: Callable[..., Rendered], change_of_access: dict[str, Any]
 ) -> None:
     assert rendered(cluster=ACCESS, **change_of_access).release == rendered(exposure={}, replicas=1).release
+
+
+def service(name: str, *ports: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "Service", "metadata": {"name": name}, "spec": {"ports": [*ports]}}
+
+
+SERVING = {"name": "serving", "port": 8000}
+NAMELESS = {"port": 8000, "protocol": "TCP"}
+NAMES = {
+    "as somebody called it": ([service("qwen3-tiny", SERVING)], {}, "serving", "http"),
+    "no name": ([service("qwen3-tiny", NAMELESS)], {}, None, "http"),
+    "in each Service its own": (
+        [service("qwen3-tiny", SERVING), service("out", NAMELESS)],
+        {},
+        "serving",
+        None,
+    ),
+    "another port's name is not taken": (
+        [service("qwen3-tiny", {**SERVING, "port": 80})],
+        {},
+        "http",
+        "http",
+    ),
+    "nor that of another protocol": (
+        [service("qwen3-tiny", {**SERVING, "protocol": "UDP"})],
+        {},
+        "http",
+        "http",
+    ),
+    "no name beside other ports": ([service("qwen3-tiny", NAMELESS)], WATCHED, "http", "http"),
+    "the name of another port": (
+        [service("qwen3-tiny", {**SERVING, "name": "watched"})],
+        WATCHED,
+        "http",
+        "http",
+    ),
+    "a name beside other ports": ([service("qwen3-tiny", SERVING)], WATCHED, "serving", "http"),
+    "another Service's": ([service("other", SERVING)], {}, "http", "http"),
+    "what is no Service": ([{**service("out", SERVING), "kind": "Route"}], {}, "http", "http"),
+}
+
+
+@pytest.mark.parametrize(("there", "runtime", "published", "outside"), NAMES.values(), ids=NAMES)
+def test_a_service_that_is_there_keeps_what_it_calls_the_serving_port(
+    planned: Callable[..., Plan],
+    there: list[dict[str, Any]],
+    runtime: dict[str, Any],
+    published: str | None,
+    outside: str | None,
+) -> None:
+    exposure = {"services": [{"type": "NodePort", "name": "out"}]}
+    plan = planned(cluster=ACCESS, runtime=runtime, exposure=exposure, service_monitor=True)
+
+    release = render(with_port_names(plan, there))
+
+    assert release.release == render(plan).release, "no pod is restarted for it"
+    ports = {
+        one["metadata"]["name"]: one["spec"]["ports"][0].get("name")
+        for one in release.stages["publication"]
+        if one["kind"] == "Service"
+    }
+    assert ports == {"qwen3-tiny": published, "out": outside}
+    [watched] = only(release, "ServiceMonitor")["spec"]["endpoints"]
+    name = "watched" if runtime else published
+    assert {key: watched.get(key) for key in ("port", "targetPort") if key in watched} == (
+        {"port": name} if name else {"targetPort": "http"}
+    )
 
 
 METRICS = [

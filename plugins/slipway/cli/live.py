@@ -11,12 +11,13 @@ from slipway.catalog.names import ENDPOINT_LABEL
 from slipway.catalog.read import read_catalog
 from slipway.cli.shared import cluster_of, connect, include_of, plan_of
 from slipway.errors import SlipwayError, UsageError
+from slipway.manifests.portnames import with_port_names
 from slipway.manifests.render import render
 
 if TYPE_CHECKING:
     from slipway.catalog.read import Catalog
     from slipway.cluster.client import Cluster
-    from slipway.cluster.objects import Inventory
+    from slipway.cluster.objects import Inventory, Object
     from slipway.manifests.plan import Plan
     from slipway.releases.records import Release
 
@@ -96,6 +97,7 @@ def _diff(options: argparse.Namespace) -> int:
 
     plan = plan_of(options)
     cluster = cluster_of(plan, options)
+    plan = with_port_names(plan, _published(cluster, plan))
     serving = look(cluster, namespace=plan.namespace, endpoint=plan.object_name).serving(None)
     # Held against what serves, in whichever colour that is: a second workload in between is not the difference.
     colour = serving.colour if serving else "blue"
@@ -116,6 +118,17 @@ def _diff(options: argparse.Namespace) -> int:
     if status == SAME:
         print("no difference")
     return status
+
+
+def _published(cluster: Cluster, plan: Plan) -> list[Object]:
+    """The live Services that clients use, where nobody else changed them: what he did is a difference."""
+    from slipway.cluster.ownership import foreign_managers, taken
+
+    names = [plan.object_name, *(one.name for one in plan.publication.services)]
+    found = (
+        cluster.get(api_version="v1", kind="Service", namespace=plan.namespace, name=name) for name in names
+    )
+    return [one for one in found if one and taken(one) is None and not foreign_managers(one)]
 
 
 def _last_good(cluster: Cluster, plan: Plan) -> Inventory:

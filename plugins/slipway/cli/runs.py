@@ -9,6 +9,7 @@ from typing import Any
 from slipway.cli.live import kept_releases
 from slipway.cli.shared import cluster_of, include_of, overrides_of, plan_of
 from slipway.errors import UsageError
+from slipway.manifests.portnames import with_port_names
 from slipway.manifests.render import render
 
 
@@ -41,7 +42,8 @@ def adopt(options: argparse.Namespace) -> int:
         print(one.text, end="")
     print("# the next deployment would change this:")
     refusals = []
-    for one in differences(cluster, rendered.objects(), force=True):
+    following = render(with_port_names(plan, adoption.live), include=include_of(options))
+    for one in differences(cluster, following.objects(), force=True):
         if one.note:
             print(f"# {one.ref}: {one.note}")
         print(one.text, end="")

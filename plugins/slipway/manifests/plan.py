@@ -56,6 +56,7 @@ DATASET_TYPES = {
 }
 
 Controller = Literal["StatefulSet", "Deployment", "LeaderWorkerSet"]
+SERVING_PORT = "http"
 
 
 class Process(Record):
@@ -256,6 +257,7 @@ class Plan(Record):
 
     Attributes:
         adopted: the release's objects were not rendered from this plan, but somebody else's, taken over as they were.
+        port_names: what Services call the serving port where it is not `http`; "" for no name (``portnames``).
         sizing: what it needs of a card's or the pod's memory and what there is, in one line for people.
     """
 
@@ -293,11 +295,18 @@ class Plan(Record):
     tools_image: str
     code_digest: str
     adopted: bool = False
+    port_names: dict[str, str] = Field(default={})
 
     @property
     def controller_name(self) -> str:
         """The name of the object that keeps the pods. A LeaderWorkerSet makes a Service of its own name."""
         return self.name_in("blue")
+
+    @property
+    def metrics_port_name(self) -> str:
+        """What the published Service calls the port with the metrics; "" where it has no name."""
+        name = self.server.metrics_port
+        return self.port_names.get(self.object_name, name) if name == SERVING_PORT else name
 
     def name_in(self, colour: Colour) -> str:
         """The name of the object that keeps the pods of a colour; all kinds may have a green one at a time."""

@@ -11,7 +11,8 @@ from slipway.errors import UsageError
 from slipway.manifests.overrides import Overrides, parse_overrides
 from slipway.manifests.plan import Plan
 from slipway.manifests.planning import make_plan
-from slipway.manifests.render import render
+from slipway.manifests.portnames import with_port_names
+from slipway.manifests.render import Rendered, render
 from slipway.operators.first_step import FirstStep
 from slipway.operators.request import actor_of
 from slipway.operators.rollout import choose_rollout
@@ -64,6 +65,8 @@ class ResolveOperator(FirstStep):
         restarts = str(self.restart).lower() == "true"
         mark = run_id if restarts else restart_mark(last.plan if last else {})
         plan = with_restart_mark(make_plan(read_catalog(), self.endpoint, overrides), mark)
+        if last is not None:
+            plan = with_port_names(plan, Rendered.from_bytes(last.objects).stages["publication"])
         rendered = render(plan)
         plan = choose_rollout(plan, rendered, last=last, asked=self.strategy or None)
         self._say(plan, rendered.release, last)
