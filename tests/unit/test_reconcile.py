@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import http.server
 import json
-import socketserver
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
@@ -477,41 +476,3 @@ def test_a_change_that_could_not_be_told_is_told_by_the_next_run(
 
     [(path, body, _)] = receiver.told
     assert path == "/services/T0/B0/secret" and set(body) == {"text"}
-
-
-class Mail(socketserver.StreamRequestHandler):
-    """As much of SMTP as one message needs."""
-
-    received: ClassVar[list[str]] = []
-
-    def handle(self) -> None:
-        self.wfile.write(b"220 here\r\n")
-        for line in self.rfile:
-            word = line.decode().strip().upper()
-            if word.startswith("DATA"):
-                self.wfile.write(b"354 go on\r\n")
-                lines = []
-                while (text := self.rfile.readline().decode()) != ".\r\n":
-                    lines.append(text)
-                self.received.append("".join(lines))
-            self.wfile.write(b"221 bye\r\n" if word == "QUIT" else b"250 ok\r\n")
-
-
-def test_a_change_of_state_is_told_by_mail(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mail) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        extra = {"from_email": "slipway@x.test", "to_email": ["a@x.test", "b@x.test"], "disable_ssl": True}
-        tell_through(
-            monkeypatch,
-            conn_type="smtp",
-            host="127.0.0.1",
-            port=server.server_address[1],
-            extra={**extra, "disable_tls": True},
-        )
-        life.good("deploy_endpoint/1")
-        life.api.sight = REFUSED
-        probe(life)
-        server.shutdown()
-
-    [mail] = Mail.received
-    assert "To: a@x.test, b@x.test" in mail and "Subject: Slipway: qwen3-tiny is failing" in mail

@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -236,27 +235,6 @@ def test_a_proxy_that_the_environment_names_is_gone_through(
         with closing(Wire(stall_seconds=5)) as direct:
             assert read(direct, plain, start=3, stop=9) == DATA[3:9]
         assert len(seen) == 2
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
-    """A certificate for 127.0.0.1 that nobody has signed, and a server's side of it."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subject = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-    ]
-    subprocess.run([*command, "-keyout", key, "-out", certificate, *subject], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return certificate, context
 
 
 def test_tls_is_checked_against_the_bundle_that_is_named(

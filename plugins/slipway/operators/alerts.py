@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import smtplib
+import ssl
 from email.message import EmailMessage
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,10 @@ class AlertNotifier(BaseNotifier):
 
     The connection's type says how, with the fields that Airflow's own providers use:
 
-    - ``smtp``: host, port, login, password; in its extras ``from_email``, ``to_email`` (a text or a list),
-      ``disable_ssl`` and ``disable_tls`` (STARTTLS is used when SSL is not).
+    - ``smtp``: host, port (465, or 587 without SSL), login, password; in its extras ``to_email`` (a text or a list),
+      ``from_email``, ``disable_ssl``, ``disable_tls`` (STARTTLS is used when SSL is not), and ``ssl_context``:
+      ``none`` for a server whose certificate nobody vouches for. Others are verified; an authority of one's own is
+      named by the environment's ``SSL_CERT_FILE``.
     - ``slackwebhook``: the webhook's token as password; host defaults to Slack's.
     - ``http``: host with schema and port; in its extras ``endpoint`` (the path) and ``headers``; a password without a
       login is sent as a bearer token. The body is the change as JSON, with a line ``text`` for people.
@@ -80,20 +83,35 @@ def _subject(change: Change) -> str:
 
 def _by_mail(connection: Any, change: Change) -> None:
     extra = connection.extra_dejson
-    to = extra["to_email"]
+    to = extra.get("to_email")
+    if not to:
+        raise SlipwayError("nobody is named", remedy="Write to_email into the connection's extras")
     message = EmailMessage()
     message["Subject"] = _subject(change)
     message["From"] = extra.get("from_email") or connection.login
     message["To"] = ", ".join(to) if isinstance(to, list) else to
     message.set_content(line_of(change))
-    ssl = not extra.get("disable_ssl", False)
-    kind = smtplib.SMTP_SSL if ssl else smtplib.SMTP
-    with kind(connection.host, connection.port or (465 if ssl else 25), timeout=_SECONDS) as server:
-        if not ssl and not extra.get("disable_tls", False):
-            server.starttls()
+    with _mail_server(connection, extra) as server:
         if connection.login and connection.password:
             server.login(connection.login, connection.password)
         server.send_message(message)
+
+
+def _mail_server(connection: Any, extra: dict[str, Any]) -> smtplib.SMTP:
+    """Connect, encrypted unless the connection says otherwise; whoever is there is asked for a certificate."""
+    trust = ssl.create_default_context()
+    if extra.get("ssl_context") == "none":
+        trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    if not extra.get("disable_ssl", False):
+        return smtplib.SMTP_SSL(connection.host, connection.port or 465, timeout=_SECONDS, context=trust)
+    server = smtplib.SMTP(connection.host, connection.port or 587, timeout=_SECONDS)
+    if not extra.get("disable_tls", False):
+        try:
+            server.starttls(context=trust)
+        except Exception:
+            server.close()
+            raise
+    return server
 
 
 def _to_slack(connection: Any, change: Change) -> None:
