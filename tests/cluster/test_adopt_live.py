@@ -62,8 +62,11 @@ def planned(stage: Stage) -> Plan:
     return stage.plan(SERVER.replace("VERSION", "catalog"))
 
 
-def apply_by_hand(stage: Stage, *, replicas: int = 2) -> None:
-    """What a document's reader does: kubectl apply of a workload and a Service with labels of their own."""
+def apply_by_hand(stage: Stage, *, replicas: int = 2, port: str | None = "serving") -> None:
+    """What a document's reader does: kubectl apply of a workload and a Service with labels of their own.
+
+    Many of them give the Service's port no name.
+    """
     container: Object = {
         "name": "vllm",
         "image": stage.image,
@@ -84,7 +87,7 @@ def apply_by_hand(stage: Stage, *, replicas: int = 2) -> None:
     }
     spec |= {"serviceName": "ramp"} if stage.controller == "StatefulSet" else {}
     workload = {"apiVersion": "apps/v1", "kind": stage.controller, "metadata": metadata, "spec": spec}
-    ports = [{"name": "serving", "port": 8000, "targetPort": 8000}]
+    ports = [{"port": 8000, "targetPort": 8000, **({"name": port} if port else {})}]
     service = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -171,12 +174,13 @@ def roll_back(stage: Stage, *, to: int, strategy: str) -> Release:
     return stage.history.get(release.id)
 
 
-def port_name(stage: Stage) -> str:
+def port_name(stage: Stage) -> str | None:
     """What the Service that clients use calls its port; kube-proxy refuses clients while it learns another name."""
     live = stage.cluster.get(api_version="v1", kind="Service", name="ramp", namespace=stage.namespace)
     assert live is not None
     [port] = live["spec"]["ports"]
-    return str(port["name"])
+    name: str | None = port.get("name")
+    return name
 
 
 def managers(stage: Stage, kind: str, api_version: str) -> set[str]:
@@ -185,12 +189,12 @@ def managers(stage: Stage, kind: str, api_version: str) -> set[str]:
     return {one["manager"] for one in live["metadata"]["managedFields"]}
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize(("controller", "port"), [("StatefulSet", "serving"), ("Deployment", None)])
 def test_an_adopted_endpoint_keeps_its_pods_and_is_then_deployed_and_gone_back_to(
-    stage: Stage, controller: Controller
+    stage: Stage, controller: Controller, port: str | None
 ) -> None:
     stage.controller = controller
-    apply_by_hand(stage)
+    apply_by_hand(stage, port=port)
     before = lives(stage)
     wait_for_answer(stage.address())
     with clients_of(stage.address()) as clients:
@@ -203,7 +207,7 @@ def test_an_adopted_endpoint_keeps_its_pods_and_is_then_deployed_and_gone_back_t
             assert not any(map(is_persons, managers(stage, kind, version)))
         second = stage.deploy("second", strategy="blue-green")
         assert stage.workloads() == {"ramp-green": second.label}
-        assert port_name(stage) == "serving"
+        assert port_name(stage) == port
         back = roll_back(stage, to=1, strategy="blue-green")
         assert (back.rollback_of, back.objects) == (1, first.objects)
         seen = len(clients.answers)
@@ -211,6 +215,7 @@ def test_an_adopted_endpoint_keeps_its_pods_and_is_then_deployed_and_gone_back_t
             time.sleep(0.1)
 
     assert (clients.failures, set(clients.answers)) == ([], {"by-hand", "second"})
+    assert port_name(stage) == port
     assert clients.answers[-1] == "by-hand" and stage.workloads() == {"ramp": back.label}
     wanted = controller_of(Rendered.from_bytes(first.objects))["spec"]["template"]
     live = stage.standing().workloads[0].live["spec"]["template"]
