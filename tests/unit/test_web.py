@@ -200,6 +200,20 @@ def test_an_endpoint_shows_what_serves_and_all_that_is_known_of_it(reader: TestC
     assert "sk-0123456789abcdef" not in page
 
 
+def test_what_probes_saw_of_the_release_before_is_no_state_of_the_new_one(
+    reader: TestClient, ramp: History
+) -> None:
+    ramp.record_state("ramp", cluster="one", state="failing", reason="it hangs", release_number=2)
+    assert "failing" in reader.get("/endpoints").text
+    assert "has not been probed" not in reader.get("/endpoints/ramp").text
+
+    good(ramp, 4, image="vllm:4")
+
+    assert "not probed yet" in reader.get("/endpoints").text
+    shown = reader.get("/endpoints/ramp").text
+    assert "It has not been probed yet" in shown and "it hangs" in shown, "its states are still listed"
+
+
 def test_a_release_that_failed_says_why(reader: TestClient, ramp: History) -> None:
     page = reader.get("/endpoints/ramp?release=3").text
     assert '<h2 id="release">Release 3</h2>' in page
