@@ -57,7 +57,6 @@ def endpoint(
     if shown is None:
         raise HTTPException(404, "There is no such release of this endpoint among the latest")
     before, changed = _compared(kept, shown)
-    # What probes saw of a release before this one says nothing of it.
     states, drifts = kept.states(endpoint, limit=20), kept.drifts(endpoint)
     return page(
         request,
@@ -67,6 +66,7 @@ def endpoint(
         good=good,
         shown=shown,
         releases=releases,
+        # What probes saw of a release before this one says nothing of it.
         state=states[0] if states and good and states[0].release_number == good.number else None,
         states=states,
         drift=drifts[0] if drifts and good else None,
